@@ -1,0 +1,49 @@
+"""`python -m pegbox.catalog.inspect FOLDER`: can this folder be trained and served? Prints the facts as JSON,
+or the reason against it on the error stream with exit status 1.
+
+A program of its own because it loads the model, which needs torch.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+
+def inspect(folder: Path) -> dict[str, object]:
+    """Load the model as the trainer will, and say what it is. Raises ValueError with the reason against it."""
+    config_path = folder / "config.json"
+    if not config_path.exists():
+        raise ValueError(f"{folder} holds no config.json; name a folder in Hugging Face layout")
+    if "auto_map" in json.loads(config_path.read_text("utf-8")):
+        raise ValueError("the model brings its own code (auto_map), which pegbox never runs")
+    if not list(folder.glob("*.safetensors")):
+        raise ValueError("no .safetensors weights; convert them (pickled .bin files are never opened)")
+
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    if not (folder / "tokenizer.json").exists():
+        AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    if not (folder / "tokenizer.json").exists():
+        raise ValueError("no fast tokenizer (tokenizer.json), and transformers can't make one for this model")
+    config = AutoConfig.from_pretrained(folder)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    except (ValueError, KeyError, OSError, RuntimeError) as error:
+        raise ValueError(f"transformers can't load it as a causal language model: {error}") from None
+    with torch.inference_mode():
+        logits = model(input_ids=torch.tensor([[0, 1, 2]])).logits  # (1, 3, V)
+    if not bool(torch.isfinite(logits).all()):
+        raise ValueError("the model's output is not finite; the weights are damaged")
+    text = config.get_text_config()
+    return {
+        "hidden_size": int(text.hidden_size),
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(inspect(Path(sys.argv[1]))))  # noqa: T201 - the answer goes to stdout
+    except ValueError as error:
+        sys.exit(str(error))

@@ -1,0 +1,94 @@
+"""The base models on this machine. Each is a folder below the models directory with a `pegbox.json`, which is
+written last: a folder without it is not a model yet."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pegbox.catalog.table import ALIASES, Alias, Format
+from pegbox.errors import CatalogError
+
+MANIFEST = "pegbox.json"
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """One base model, ready to be trained and asked."""
+
+    name: str
+    folder: str  # where config.json, model.safetensors and tokenizer.json lie
+    created_at: int  # unix seconds
+    source: str  # a package, a folder or a hub id
+    formats: tuple[Format, ...]
+    context: int  # tokens
+    hidden_size: int
+    parameters: int
+    license: str
+    fingerprint: str  # sha256 over the weight files' names, sizes and hashes
+    price: float = 0.0  # for a million training tokens, in the operator's currency
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A name that a client gave, and the base it means."""
+
+    asked: str
+    base: BaseModel
+    alias: Alias | None
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        return (self.alias.format,) if self.alias else self.base.formats
+
+    @property
+    def context(self) -> int:
+        """Most tokens an example may have."""
+        limit = self.alias.context if self.alias else None
+        return min(limit or self.base.context, self.base.context)
+
+
+class Catalog:
+    """Reads the models directory afresh at each question, so a model added now is there now."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def list(self) -> list[BaseModel]:
+        found = [load_manifest(path) for path in sorted(self.root.glob(f"*/{MANIFEST}"))]
+        return sorted(found, key=lambda model: model.created_at)
+
+    def aliases(self) -> "list[tuple[Alias, BaseModel]]":
+        """The aliases whose base is here."""
+        bases = {model.name: model for model in self.list()}
+        return [(alias, bases[alias.base]) for alias in ALIASES.values() if alias.base in bases]
+
+    def find(self, name: str) -> Resolved | None:
+        """What `name` means, or None where it is no base of ours. Never an adapter."""
+        alias = ALIASES.get(name)
+        path = self.folder(alias.base if alias else name) / MANIFEST
+        return Resolved(name, load_manifest(path), alias) if path.is_file() else None
+
+    def folder(self, name: str) -> Path:
+        """Where a model of that name has its manifest. Hub ids hold a slash, which a folder can't."""
+        if not name or name.startswith(".") or "\\" in name or ".." in name or "\x00" in name or len(name) > 200:
+            return self.root / "no-such-model"
+        return self.root / name.replace("/", "--")
+
+
+def load_manifest(path: Path) -> BaseModel:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        return BaseModel(**{**values, "formats": tuple(values["formats"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise CatalogError(f"{path} can't be read ({error}); remove that folder and add the model again") from None
+
+
+def save_manifest(path: Path, model: BaseModel) -> None:
+    """Write the manifest by rename: this is the moment at which the model exists."""
+    beside = path.with_suffix(".tmp")
+    with beside.open("w", encoding="utf-8") as out:
+        json.dump(asdict(model), out, indent=1)
+        out.flush()
+        os.fsync(out.fileno())
+    beside.rename(path)

@@ -1,0 +1,112 @@
+"""`python -m pegbox.engines.host FOLDER THREADS ADAPTERS`: a TorchEngine behind a pipe.
+
+One JSON message a line. In: {"op": "stream" | "score" | "cancel" | "unload" | "close", "id", …}. Out, for each
+request: {"id", "delta"} until one with a finish, or {"id", "scores"}, or {"id", "error"}. Open generations take turns, a
+token each, so a long answer never blocks a short one.
+"""
+
+import json
+import os
+import queue
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TextIO
+
+from pegbox.engines.base import AdapterRef, Delta, Engine, Generation, Sampling
+from pegbox.errors import EngineError
+
+Message = dict[str, object]
+
+
+def serve(engine: Engine, inbox: "queue.Queue[Message | None]", out: TextIO) -> None:
+    """Answer messages until None arrives."""
+    streams: dict[str, Iterator[Delta]] = {}
+    while True:
+        try:
+            message = inbox.get(block=not streams)
+            if message is None or message["op"] == "close":
+                return
+            _begin(engine, message, streams, out)
+            continue  # take in everything that waits before making more tokens
+        except queue.Empty:
+            pass
+        for key in list(streams):
+            try:
+                delta = next(streams[key])
+            except (EngineError, RuntimeError, IndexError, MemoryError) as error:
+                del streams[key]
+                _send(out, {"id": key, "error": str(error)})
+                continue
+            if delta.finish:
+                del streams[key]
+            _send(out, {"id": key, "delta": asdict(delta)})
+
+
+def _begin(engine: Engine, message: Message, streams: dict[str, Iterator[Delta]], out: TextIO) -> None:
+    key = str(message["id"])
+    match message["op"]:
+        case "stream":
+            streams[key] = engine.stream(generation_from(message["generation"]))  # type: ignore[arg-type]
+        case "score":
+            tokens, adapter, top = message["tokens"], message["adapter"], message["top"]
+            try:
+                ref = AdapterRef(**adapter) if adapter else None  # type: ignore[arg-type]
+                scores = engine.score(tokens, ref, top)  # type: ignore[arg-type]
+                _send(out, {"id": key, "scores": [score and asdict(score) for score in scores]})
+            except (EngineError, RuntimeError, IndexError, MemoryError) as error:
+                _send(out, {"id": key, "error": str(error)})
+        case "cancel":
+            streams.pop(key, None)
+        case "unload":
+            engine.unload(str(message["adapter"]))
+
+
+def generation_from(values: dict[str, object]) -> Generation:
+    """The inverse of `asdict` on a Generation, after a trip through JSON."""
+    sampling = dict(values["sampling"])  # type: ignore[call-overload]
+    sampling["logit_bias"] = {int(token): bias for token, bias in sampling["logit_bias"].items()}
+    adapter = values["adapter"]
+    return Generation(
+        **{
+            **values,
+            "stop_ids": frozenset(values["stop_ids"]),  # type: ignore[call-overload]
+            "adapter": AdapterRef(**adapter) if adapter else None,  # type: ignore[arg-type]
+            "sampling": Sampling(**sampling),
+        }
+    )
+
+
+def _send(out: TextIO, message: Message) -> None:
+    out.write(json.dumps(message) + "\n")
+    out.flush()
+
+
+def main() -> None:
+    # Answers go out on the real stdout; whatever a library prints must not mix with them.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    inbox: queue.Queue[Message | None] = queue.Queue()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            inbox.put(json.loads(line))
+        inbox.put(None)  # the server is gone: so are we
+
+    threading.Thread(target=listen, daemon=True).start()
+    from pegbox.engines.torch import TorchEngine
+
+    folder, threads, adapters = sys.argv[1:4]
+    try:
+        engine = TorchEngine(Path(folder), threads=int(threads), loaded_adapters=int(adapters))
+    except (OSError, ValueError, RuntimeError) as error:
+        _send(out, {"id": "ready", "error": f"the base model can't be loaded: {error}"})
+        return
+    _send(out, {"id": "ready"})
+    serve(engine, inbox, out)
+
+
+if __name__ == "__main__":
+    main()

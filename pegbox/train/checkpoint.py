@@ -1,0 +1,117 @@
+"""Checkpoints: an adapter in PEFT's format and the optimizer's memory, committed by rename, never pickled."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+
+from pegbox.train import optim
+from pegbox.train.model import trainable
+from pegbox.train.rundir import RunDir
+
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a run stands after `step` optimizer steps."""
+
+    step: int
+    trained_tokens: int
+    served: bool  # a checkpoint that users may talk to, not just a snapshot to resume from
+
+
+def save(run: RunDir, state: State, model: PeftModel, optimizer: torch.optim.AdamW) -> str:
+    """Commit a checkpoint and drop the snapshots it makes superfluous. Returns its folder's name."""
+    name = f"step-{state.step:06d}"
+    target = run.checkpoints / name
+    beside = run.checkpoints / f"incoming-{os.getpid()}"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    _write_adapter(beside, model)
+    parameters = trainable(model)
+    masters = {f"adapter.{name}": p.detach() for name, p in parameters.items()}
+    memory = optim.state_tensors(optimizer, parameters)
+    save_file({**masters, **memory}, beside / "state.safetensors")
+    values = {"step": state.step, "trained_tokens": state.trained_tokens, "served": state.served}
+    (beside / "state.json").write_text(json.dumps(values), "utf-8")
+    _seal(beside)
+    if target.exists():  # a crash fell between this commit and the line that announces it
+        shutil.rmtree(target)
+    beside.rename(target)
+    _sync(run.checkpoints)
+    for older in _whole(run):
+        if older != target and not _state(older).served:
+            shutil.rmtree(older)
+    return name
+
+
+def resume(run: RunDir, model: PeftModel, optimizer: torch.optim.AdamW) -> State:
+    """Take up the newest whole checkpoint, bit for bit; step 0 where there is none."""
+    for folder in reversed(_whole(run)):
+        tensors = load_file(folder / "state.safetensors")
+        parameters = trainable(model)
+        with torch.no_grad():
+            for name, p in parameters.items():
+                p.copy_(tensors[f"adapter.{name}"])
+        optim.load_state_tensors(optimizer, parameters, tensors)
+        return _state(folder)
+    return State(step=0, trained_tokens=0, served=False)
+
+
+def _write_adapter(folder: Path, model: PeftModel) -> None:
+    tensors = get_peft_model_state_dict(model)
+    save_file(dict(sorted(tensors.items())), folder / ADAPTER_FILES[0], metadata={"format": "pt"})
+    config = model.peft_config["default"].to_dict()
+    config["inference_mode"] = True
+    # PEFT keeps the names of layers in a set, whose order changes from run to run.
+    text = json.dumps(config, indent=1, sort_keys=True, default=sorted)
+    (folder / ADAPTER_FILES[1]).write_text(text, "utf-8")
+
+
+def _seal(folder: Path) -> None:
+    """Write the manifest, last: name and sha256 of every file."""
+    manifest = {}
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            manifest[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+    with (folder / _MANIFEST).open("w", encoding="utf-8") as out:
+        json.dump(manifest, out)
+        out.flush()
+        os.fsync(out.fileno())
+    _sync(folder)
+
+
+def _whole(run: RunDir) -> list[Path]:
+    """Checkpoints whose every file is what the manifest says, oldest first."""
+    return [folder for folder in sorted(run.checkpoints.glob("step-*")) if _verified(folder)]
+
+
+def _verified(folder: Path) -> bool:
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
+        for name, digest in manifest.items():
+            with (folder / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    return False
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _state(folder: Path) -> State:
+    return State(**json.loads((folder / "state.json").read_text("utf-8")))
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)

@@ -1,0 +1,43 @@
+"""The base model with a LoRA adapter on every linear layer: stock transformers, stock PEFT."""
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from pegbox.train.recipe import Recipe
+
+
+def load_base(folder: str | Path) -> torch.nn.Module:
+    """The frozen base in fp32, in evaluation mode (there is no dropout to leave out in training)."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+    model.requires_grad_(requires_grad=False)
+    model.config.use_cache = False
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def attach_adapter(base: torch.nn.Module, recipe: Recipe) -> PeftModel:
+    """A fresh adapter, drawn from the recipe's seed, or the one that the recipe trains on from.
+
+    A fresh adapter changes nothing yet: its B matrices are zero.
+    """
+    torch.manual_seed(recipe.seed)
+    if recipe.adapter_folder:
+        return PeftModel.from_pretrained(
+            base, recipe.adapter_folder, is_trainable=True, autocast_adapter_dtype=False
+        )
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=recipe.lora_rank,
+        lora_alpha=recipe.lora_alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+    )
+    return get_peft_model(base, config, autocast_adapter_dtype=False)  # type: ignore[no-any-return]
+
+
+def trainable(model: PeftModel) -> dict[str, torch.nn.Parameter]:
+    """The adapter's tensors by name, in a fixed order."""
+    named = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+    return dict(sorted(named, key=lambda item: item[0]))

@@ -1,0 +1,167 @@
+"""The run directory: all that trainer and server say to each other.
+
+recipe.json  data/train.jsonl  data/valid.jsonl        written by the server before the start
+events.jsonl  metrics.jsonl                             appended by the trainer, one object a line, flushed
+checkpoints/step-000123/                                committed by rename; whole or not there
+control/stop                                            a file is a request, honoured at the next step
+result.json                                             written last, by rename
+log.txt                                                 what the trainer printed
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pegbox.train.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended."""
+
+    outcome: str  # "succeeded", "stopped" (by request) or "failed"
+    step: int
+    trained_tokens: int  # tokens of all examples that went through training, epochs counted
+    code: str | None = None  # of a failure
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepMetrics:
+    """One optimizer step. Losses are nats a trained token, accuracies the share of trained tokens whose most
+    likely prediction is right. Validation figures are there only at steps that took them."""
+
+    step: int
+    total_steps: int
+    train_loss: float
+    train_mean_token_accuracy: float
+    valid_loss: float | None = None
+    valid_mean_token_accuracy: float | None = None
+    full_valid_loss: float | None = None
+    full_valid_mean_token_accuracy: float | None = None
+    learning_rate: float = 0.0
+    trained_tokens: int = 0  # since the run began, epochs counted
+    seconds_left: float = 0.0  # estimate at this step
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something to tell the user, or a checkpoint that is ready. `key` names it within the run, so that a run
+    which repeats some steps after a crash says nothing twice."""
+
+    key: str
+    step: int
+    message: str
+    data: Mapping[str, object] | None = None
+    checkpoint: str | None = None  # folder name below checkpoints/
+
+
+class RunDir:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+
+    def create(self) -> None:
+        for name in ("data", "checkpoints", "control"):
+            (self.path / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @property
+    def recipe_path(self) -> Path:
+        return self.path / "recipe.json"
+
+    @property
+    def train_data(self) -> Path:
+        return self.path / "data" / "train.jsonl"
+
+    @property
+    def valid_data(self) -> Path:
+        return self.path / "data" / "valid.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    def recipe(self) -> Recipe:
+        return Recipe.load(self.recipe_path)
+
+    # --- requests ------------------------------------------------------------------------------------------
+
+    def request_stop(self) -> None:
+        (self.path / "control" / "stop").touch()
+
+    def stop_requested(self) -> bool:
+        return (self.path / "control" / "stop").exists()
+
+    # --- what the trainer says -----------------------------------------------------------------------------
+
+    def repair(self) -> None:
+        """Drop a line that a crash left half-written, so that the next one starts cleanly."""
+        for name in ("events.jsonl", "metrics.jsonl"):
+            path = self.path / name
+            if path.exists():
+                content = path.read_bytes()
+                whole = content.rfind(b"\n") + 1
+                if whole < len(content):
+                    os.truncate(path, whole)
+
+    def report(self, metrics: StepMetrics) -> None:
+        self._append("metrics.jsonl", asdict(metrics))
+
+    def tell(self, note: Note) -> None:
+        self._append("events.jsonl", asdict(note))
+
+    def finish(self, result: Result) -> None:
+        beside = self.path / "result.tmp"
+        with beside.open("w", encoding="utf-8") as out:
+            json.dump(asdict(result), out)
+            out.flush()
+            os.fsync(out.fileno())
+        beside.rename(self.path / "result.json")
+
+    def _append(self, name: str, value: Mapping[str, object]) -> None:
+        with (self.path / name).open("a", encoding="utf-8") as out:
+            out.write(json.dumps(value, allow_nan=False) + "\n")
+
+    # --- what the server reads -----------------------------------------------------------------------------
+
+    def result(self) -> Result | None:
+        path = self.path / "result.json"
+        return Result(**json.loads(path.read_text("utf-8"))) if path.exists() else None
+
+    def clear_result(self) -> None:
+        """Before another attempt: an old ending must not be taken for the new one."""
+        (self.path / "result.json").unlink(missing_ok=True)
+
+    def metrics(self, offset: int = 0) -> tuple[list[StepMetrics], int]:
+        """The whole lines from byte `offset` on, and the offset after them."""
+        lines, offset = self._lines("metrics.jsonl", offset)
+        return [StepMetrics(**json.loads(line)) for line in lines], offset
+
+    def notes(self, offset: int = 0) -> tuple[list[Note], int]:
+        lines, offset = self._lines("events.jsonl", offset)
+        return [Note(**json.loads(line)) for line in lines], offset
+
+    def curve(self) -> list[StepMetrics]:
+        """One entry a step, in order. A run that was resumed repeats steps; the last word counts."""
+        return [metrics for _, metrics in sorted({m.step: m for m in self.metrics()[0]}.items())]
+
+    def last_words(self, lines: int = 5) -> str:
+        """The end of the trainer's log, for the error of a run that died."""
+        text = self.log.read_text("utf-8", "replace") if self.log.exists() else ""
+        return "\n".join(text.strip().splitlines()[-lines:])
+
+    def _lines(self, name: str, offset: int) -> tuple[list[bytes], int]:
+        path = self.path / name
+        if not path.exists():
+            return [], offset
+        with path.open("rb") as file:
+            file.seek(offset)
+            content = file.read()
+        whole = content.rfind(b"\n") + 1
+        return list(_nonempty(content[:whole])), offset + whole
+
+
+def _nonempty(content: bytes) -> Iterator[bytes]:
+    return (line for line in content.split(b"\n") if line)

@@ -1,0 +1,1 @@
+"""What crosses HTTP, in the API's own words: pydantic models and no logic. Knows nothing else of pegbox."""

@@ -1,0 +1,46 @@
+"""What the wire types share: strict requests, pages, deletions, the error object."""
+
+from typing import Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+Item = TypeVar("Item")
+
+
+class Request(BaseModel):
+    """A body that a client sends. An unknown field is refused rather than dropped in silence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Response(BaseModel):
+    """A body that pegbox sends."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Page(Response, Generic[Item]):
+    """A list of things; `has_more` says whether to ask again with `after=last_id`."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class Deleted(Response):
+    id: str
+    object: str
+    deleted: Literal[True] = True
+
+
+class ErrorDetail(Response):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(Response):
+    error: ErrorDetail

@@ -1,0 +1,147 @@
+"""The fine-tuning job, its events and checkpoints, and the body that creates it."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints
+
+from pegbox.wire.base import Request, Response
+
+Auto = Literal["auto"]
+
+
+def _azure_auto(value: object) -> object:
+    """Azure's scripts write -1 where everybody else writes "auto"."""
+    return "auto" if value == -1 and not isinstance(value, bool) else value
+
+
+class Hyperparameters(Request):
+    """As a client sends them: numbers, "auto" or null (which means "auto")."""
+
+    n_epochs: Annotated[Auto | Annotated[int, Field(ge=1, le=50)] | None, BeforeValidator(_azure_auto)] = None
+    batch_size: Annotated[Auto | Annotated[int, Field(ge=1, le=256)] | None, BeforeValidator(_azure_auto)] = (
+        None
+    )
+    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0)] | None = None
+
+
+class SupervisedMethod(Request):
+    hyperparameters: Hyperparameters | None = None
+
+
+class Method(Request):
+    type: Literal["supervised", "dpo", "reinforcement"]
+    supervised: SupervisedMethod | None = None
+    dpo: dict[str, object] | None = None
+    reinforcement: dict[str, object] | None = None
+
+
+class WandbSettings(Request):
+    project: str
+    name: str | None = None
+    entity: str | None = None
+    tags: list[str] | None = None
+
+
+class Integration(Request):
+    type: Literal["wandb"]
+    wandb: WandbSettings
+
+
+MetadataKey = Annotated[str, StringConstraints(max_length=64)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+
+
+class CreateJob(Request):
+    """The body of `POST /v1/fine_tuning/jobs`. Old clients send `null` for what they don't set."""
+
+    model: str
+    training_file: str
+    validation_file: str | None = None
+    hyperparameters: Hyperparameters | None = None
+    method: Method | None = None
+    suffix: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2147483647)] | None = None
+    integrations: Annotated[list[Integration], Field(max_length=5)] | None = None
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
+
+    def asked(self) -> Hyperparameters:
+        """The hyperparameters, wherever the client put them: `method` wins over the older field."""
+        if self.method and self.method.supervised and self.method.supervised.hyperparameters:
+            return self.method.supervised.hyperparameters
+        return self.hyperparameters or Hyperparameters()
+
+
+class ResolvedHyperparameters(Response):
+    """As a job shows them: "auto" until the worker has chosen, numbers from then on. Never null."""
+
+    n_epochs: Auto | int = "auto"
+    batch_size: Auto | int = "auto"
+    learning_rate_multiplier: Auto | float = "auto"
+
+
+class ResolvedSupervised(Response):
+    hyperparameters: ResolvedHyperparameters
+
+
+class ResolvedMethod(Response):
+    type: Literal["supervised"] = "supervised"
+    supervised: ResolvedSupervised
+
+
+class JobError(Response):
+    code: str
+    message: str
+    param: str | None
+
+
+class Job(Response):
+    id: str
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    created_at: int
+    model: str
+    organization_id: str
+    status: str
+    training_file: str
+    validation_file: str | None
+    hyperparameters: ResolvedHyperparameters
+    method: ResolvedMethod
+    fine_tuned_model: str | None
+    finished_at: int | None
+    trained_tokens: int | None
+    estimated_finish: int | None
+    error: JobError | None
+    result_files: list[str]
+    seed: int
+    integrations: list[Integration]
+    metadata: dict[str, str] | None
+    user_provided_suffix: str | None
+
+
+class JobEvent(Response):
+    id: str
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    type: Literal["message", "metrics"]
+    data: dict[str, object] | None
+
+
+class CheckpointMetrics(Response):
+    step: int
+    train_loss: float | None = None
+    train_mean_token_accuracy: float | None = None
+    valid_loss: float | None = None
+    valid_mean_token_accuracy: float | None = None
+    full_valid_loss: float | None = None
+    full_valid_mean_token_accuracy: float | None = None
+
+
+class Checkpoint(Response):
+    id: str
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    created_at: int
+    fine_tuning_job_id: str
+    fine_tuned_model_checkpoint: str
+    step_number: int
+    metrics: CheckpointMetrics
