@@ -1,5 +1,6 @@
 """The server's settings: environment variables `PEGBOX_*`, read once at start."""
 
+import os
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -41,6 +42,11 @@ class Settings(BaseSettings):
     mail_to: str | None = Field(None, description="address that is told when a job ends")
 
     @property
+    def cpu_threads(self) -> int:
+        """Threads for a child process: as set, or all that this process may use (a container's share, too)."""
+        return self.threads or _usable_threads()
+
+    @property
     def root(self) -> Path:
         """The data directory, absolute."""
         return self.data_dir.expanduser().resolve()
@@ -49,3 +55,13 @@ class Settings(BaseSettings):
     def models(self) -> Path:
         """The folder of base models, absolute."""
         return self.models_dir.expanduser().resolve()
+
+
+def _usable_threads() -> int:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = Path("/sys/fs/cgroup/cpu.max")  # "200000 100000": microseconds of CPU in each period; or "max …"
+    try:
+        quota, period = limit.read_text("ascii").split()[:2]
+        return max(1, min(usable, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return usable

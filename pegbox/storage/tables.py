@@ -39,7 +39,6 @@ jobs = Table(
     Column("attempt", Integer, nullable=False, default=0),  # +1 at each claim
     Column("lease_token", String),  # random per claim; every write of a worker carries it
     Column("lease_until", Float),  # unix seconds
-    Column("stop_requested", Integer, nullable=False, default=0),  # 1 once a cancel was acknowledged
     Column("error_code", String),
     Column("error_message", String),
     Column("error_param", String),

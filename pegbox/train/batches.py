@@ -1,6 +1,5 @@
-"""Which examples a step learns from, and how they lie in memory. Neither changes what is learnt from them."""
+"""How a step's examples lie in memory, which changes nothing about what is learnt from them."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,21 +16,6 @@ class Batch:
     tokens: torch.Tensor  # (R, L) int64
     predicts: torch.Tensor  # (R, L) bool: the position whose *next* token is trained
     targets: torch.Tensor  # (N,) int64: those next tokens, in the order of `predicts`
-
-
-def steps_per_epoch(examples: int, batch_size: int) -> int:
-    return -(-examples // batch_size)
-
-
-def examples_of(step: int, examples: int, batch_size: int, seed: int) -> list[int]:
-    """The examples of optimizer step `step` (from 1), as indices: a pure function, so a run resumes anywhere.
-
-    Each epoch sees every example once, in an order of its own; its last step may be smaller.
-    """
-    epoch, position = divmod(step - 1, steps_per_epoch(examples, batch_size))
-    order = list(range(examples))
-    random.Random(f"{seed}/{epoch}").shuffle(order)
-    return order[position * batch_size : (position + 1) * batch_size]
 
 
 def micro_batches(examples: Sequence[Example], budget: int) -> list[Batch]:

@@ -12,13 +12,14 @@ from pegbox.data.render import Example, examples, truncate
 from pegbox.data.rows import read_rows
 from pegbox.data.template import load_template
 from pegbox.train import checkpoint, losses
-from pegbox.train.batches import examples_of, micro_batches, steps_per_epoch
+from pegbox.train.batches import micro_batches
 from pegbox.train.checkpoint import State
 from pegbox.train.losses import NOTHING, Score
 from pegbox.train.model import attach_adapter, load_base, trainable
 from pegbox.train.optim import CLIP_NORM, learning_rate, make_optimizer
 from pegbox.train.recipe import Recipe
 from pegbox.train.rundir import Note, Result, RunDir, StepMetrics
+from pegbox.train.sampler import examples_of, steps_per_epoch
 
 
 def train(run: RunDir) -> Result:
@@ -56,6 +57,8 @@ def train(run: RunDir) -> Result:
     started = snapshot_at = time.monotonic()
     for step in range(state.step + 1, total + 1):
         if run.stop_requested():
+            if step - 1 > state.step:  # nothing learnt is lost: whoever resumes goes on from here
+                checkpoint.save(run, State(step - 1, tokens, served=False), model, optimizer)
             return Result("stopped", step - 1, tokens)
 
         # --- one optimizer step: exactly these examples, however they are cut into micro-batches -----------

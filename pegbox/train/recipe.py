@@ -19,6 +19,7 @@ class Recipe:
     base_fingerprint: str
     adapter_folder: str | None = None  # train on from this adapter (PEFT format) instead of a fresh one
     method: str = "supervised"
+    format: str = "chat"  # or "completion": what the rows are, and so what the model can be asked
     seed: int
     n_epochs: int
     batch_size: int  # examples in an optimizer step

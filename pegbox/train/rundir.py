@@ -130,9 +130,10 @@ class RunDir:
         path = self.path / "result.json"
         return Result(**json.loads(path.read_text("utf-8"))) if path.exists() else None
 
-    def clear_result(self) -> None:
-        """Before another attempt: an old ending must not be taken for the new one."""
+    def clear(self) -> None:
+        """Before another attempt: an old ending or an old request must not be taken for a new one."""
         (self.path / "result.json").unlink(missing_ok=True)
+        (self.path / "control" / "stop").unlink(missing_ok=True)
 
     def metrics(self, offset: int = 0) -> tuple[list[StepMetrics], int]:
         """The whole lines from byte `offset` on, and the offset after them."""

@@ -5,6 +5,8 @@ from typing import Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 Item = TypeVar("Item")
+# Any JSON object. Wire types have a field named `object`, which hides the builtin in their own bodies.
+JSONObject = dict[str, object]
 
 
 class Request(BaseModel):

@@ -20,14 +20,13 @@ class StreamOptions(Request):
     include_obfuscation: bool | None = None
 
 
-class CreateChat(Request):
-    """The body of `POST /v1/chat/completions`.
+class ChatOptions(Request):
+    """All of a chat request but its model.
 
     `messages`, `tools` and `functions` are checked by `pegbox.data.formats`, as training rows are. The last
     block changes nothing about the answer here and is accepted so that scripts which set it keep running.
     """
 
-    model: str
     messages: list[object]
     tools: list[object] | None = None
     functions: list[object] | None = None
@@ -61,6 +60,21 @@ class CreateChat(Request):
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
     modalities: list[Literal["text"]] | None = None
+
+
+class CreateChat(ChatOptions):
+    """The body of `POST /v1/chat/completions`."""
+
+    model: str
+
+
+class CreateChatForEngine(ChatOptions):
+    """The same where the path names the model. A model in the body as well is accepted and not used."""
+
+    model: str | None = None
+
+    def with_model(self, model: str) -> CreateChat:
+        return CreateChat(**{**self.model_dump(), "model": model})
 
 
 class Usage(Response):

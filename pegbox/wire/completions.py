@@ -10,10 +10,9 @@ from pegbox.wire.chat import Bias, Choices, Fraction, Penalty, Stop, StreamOptio
 Prompt = str | list[str] | list[int] | list[list[int]]
 
 
-class CreateCompletion(Request):
-    """The body of a legacy completion. `max_tokens` is 16 unless said, as it always was."""
+class CompletionOptions(Request):
+    """All of a legacy completion's body but its model. `max_tokens` is 16 unless said, as it always was."""
 
-    model: str
     prompt: Prompt | None = None
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     temperature: Temperature | None = None
@@ -31,6 +30,21 @@ class CreateCompletion(Request):
     stream_options: StreamOptions | None = None
     suffix: str | None = None
     user: str | None = None
+
+
+class CreateCompletion(CompletionOptions):
+    """The body of `POST /v1/completions`."""
+
+    model: str
+
+
+class CreateCompletionForEngine(CompletionOptions):
+    """The same where the path names the model. A model in the body as well is accepted and not used."""
+
+    model: str | None = None
+
+    def with_model(self, model: str) -> CreateCompletion:
+        return CreateCompletion(**{**self.model_dump(), "model": model})
 
 
 class Logprobs(Response):

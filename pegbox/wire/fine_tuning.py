@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from pegbox.wire.base import Request, Response
+from pegbox.wire.base import JSONObject, Request, Response
 
 Auto = Literal["auto"]
 
@@ -31,8 +31,8 @@ class SupervisedMethod(Request):
 class Method(Request):
     type: Literal["supervised", "dpo", "reinforcement"]
     supervised: SupervisedMethod | None = None
-    dpo: dict[str, object] | None = None
-    reinforcement: dict[str, object] | None = None
+    dpo: JSONObject | None = None
+    reinforcement: JSONObject | None = None
 
 
 class WandbSettings(Request):
@@ -124,7 +124,7 @@ class JobEvent(Response):
     level: Literal["info", "warn", "error"]
     message: str
     type: Literal["message", "metrics"]
-    data: dict[str, object] | None
+    data: JSONObject | None
 
 
 class CheckpointMetrics(Response):

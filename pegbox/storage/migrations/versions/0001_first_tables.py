@@ -38,7 +38,6 @@ def upgrade() -> None:
         sa.Column("attempt", sa.Integer, nullable=False),
         sa.Column("lease_token", sa.String),
         sa.Column("lease_until", sa.Float),
-        sa.Column("stop_requested", sa.Integer, nullable=False),
         sa.Column("error_code", sa.String),
         sa.Column("error_message", sa.String),
         sa.Column("error_param", sa.String),

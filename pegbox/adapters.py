@@ -1,0 +1,73 @@
+"""Tuned models: a name each, the base they belong to, and the folder of their weights."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, delete, insert, select
+
+from pegbox.errors import NotFound
+from pegbox.storage.blobs import Blobs
+from pegbox.storage.db import Database
+from pegbox.storage.tables import adapters
+
+FILES = ["adapter_model.safetensors", "adapter_config.json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    name: str
+    base: str
+    created_at: int
+    job_id: str
+    format: str  # "chat" or "completion"
+    folder: str  # key of the blob
+
+
+class Adapters:
+    def __init__(self, db: Database, blobs: Blobs) -> None:
+        self._db = db
+        self._blobs = blobs
+
+    def store(self, source: Path, key: str) -> None:
+        """Bring an adapter's bytes in. It has no name yet; `publish` gives it one."""
+        self._blobs.put_folder(key, source, FILES)
+
+    def publish(self, tx: Connection, *, name: str, base: str, job_id: str, format_: str, key: str) -> Adapter:
+        """Name stored bytes, in the transaction of whoever announces the name."""
+        adapter = Adapter(name, base, int(time.time()), job_id, format_, key)
+        values = {field: getattr(adapter, field) for field in Adapter.__slots__}
+        tx.execute(insert(adapters).values(values))
+        return adapter
+
+    def find(self, name: str) -> Adapter | None:
+        with self._db.read() as tx:
+            row = tx.execute(select(adapters).where(adapters.c.name == name)).first()
+        return None if row is None else _adapter(row._asdict())
+
+    def get(self, name: str) -> Adapter:
+        """Raises NotFound in the API's own words."""
+        adapter = self.find(name)
+        if adapter is None:
+            raise NotFound(f"The model '{name}' does not exist", param="model", code="model_not_found")
+        return adapter
+
+    def list(self) -> list[Adapter]:
+        with self._db.read() as tx:
+            return [_adapter(row._asdict()) for row in tx.execute(select(adapters).order_by(adapters.c.seq))]
+
+    def path(self, adapter: Adapter) -> Path:
+        return self._blobs.path(adapter.folder)
+
+    def delete(self, adapter: Adapter) -> None:
+        """The name goes first, then the bytes unless another name still stands for them."""
+        with self._db.write() as tx:
+            tx.execute(delete(adapters).where(adapters.c.name == adapter.name))
+            shared = tx.execute(select(adapters.c.name).where(adapters.c.folder == adapter.folder)).first()
+        if shared is None:
+            self._blobs.delete(adapter.folder)
+
+
+def _adapter(values: "dict[str, object]") -> Adapter:
+    del values["seq"]
+    return Adapter(**values)  # type: ignore[arg-type]

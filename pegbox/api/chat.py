@@ -1,0 +1,272 @@
+"""/v1/chat/completions"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse
+
+from pegbox import ids
+from pegbox.api import generate
+from pegbox.api.deps import Parts, ServerParts, body
+from pegbox.api.generate import Target, Written
+from pegbox.data import toolcalls
+from pegbox.data.formats import Conversation, FormatError, ToolCall, parse_conversation
+from pegbox.data.render import prompt
+from pegbox.engines.base import Generation
+from pegbox.engines.writer import Piece, write
+from pegbox.errors import InvalidRequest
+from pegbox.wire import chat as wire
+
+router = APIRouter()
+Finish = Literal["stop", "length", "tool_calls", "function_call"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A chat request, understood."""
+
+    id: str
+    created: int
+    request: wire.CreateChat
+    target: Target
+    prompt: list[int]
+    generations: tuple[Generation, ...]  # one a choice
+    stops: tuple[str, ...]
+    calls_tools: bool  # the answer may hold calls: read them out of the text
+
+    @property
+    def old_functions(self) -> bool:
+        return self.request.functions is not None
+
+
+@router.post("/v1/chat/completions", response_model=None)
+async def create(
+    request: Annotated[wire.CreateChat, Depends(body(wire.CreateChat))], http: Request, parts: ServerParts
+) -> Response:
+    return await _answer(request, http, parts)
+
+
+@router.post("/v1/engines/{engine:path}/chat/completions", response_model=None)
+async def create_for_engine(engine: str, http: Request, parts: ServerParts) -> Response:
+    """The way of `engine=` in old clients and of Azure's deployments: the model stands in the path."""
+    values = await body(wire.CreateChatForEngine)(http)
+    return await _answer(values.with_model(engine), http, parts)
+
+
+async def _answer(request: wire.CreateChat, http: Request, parts: Parts) -> Response:
+    asked = _understand(request, parts)
+    if request.stream:
+        return await _stream(asked, parts)
+    chat = await generate.while_connected(http, lambda gone: _whole(asked, parts, gone))
+    return JSONResponse(chat.model_dump(exclude=_absent(chat)))
+
+
+def _understand(request: wire.CreateChat, parts: Parts) -> Asked:
+    target = generate.find_target(parts, request.model)
+    generate.check_format(target, "chat")
+    _refuse_unsupported(request)
+    try:
+        conversation = parse_conversation(request.messages, request.tools, request.functions)
+    except FormatError as error:
+        raise InvalidRequest(
+            f"Invalid value for '{error.where}': {error.problem}.", param=error.where, code="invalid_value"
+        ) from None
+    if request.tool_choice == "none" or request.function_call == "none":
+        conversation = Conversation(conversation.messages)
+    tokens = prompt(conversation, target.template)
+    most = request.max_completion_tokens or request.max_tokens
+    top = (request.top_logprobs or 0) if request.logprobs else None
+    generations = tuple(
+        Generation(
+            prompt=tokens,
+            max_tokens=generate.room(target, tokens, most, what="messages"),
+            stop_ids=target.template.stop_ids,
+            adapter=target.adapter,
+            sampling=generate.sampling(request, index),
+            top_logprobs=top,
+        )
+        for index in range(request.n or 1)
+    )
+    return Asked(
+        id=ids.mint("chat"),
+        created=int(time.time()),
+        request=request,
+        target=target,
+        prompt=tokens,
+        generations=generations,
+        stops=generate.stop_sequences(request),
+        calls_tools=bool(conversation.tools),
+    )
+
+
+def _refuse_unsupported(request: wire.CreateChat) -> None:
+    """What would change the answer and can't be honoured is refused, not ignored."""
+    kind = (request.response_format or {}).get("type", "text")
+    if kind != "text":
+        raise InvalidRequest(
+            f"response_format '{kind}' is not supported by this server: output can't be forced into a schema. "
+            "Leave it out; a model tuned on JSON answers writes JSON.",
+            param="response_format",
+            code="unsupported_value",
+        )
+    for param, choice in (("tool_choice", request.tool_choice), ("function_call", request.function_call)):
+        if choice not in (None, "none", "auto"):
+            raise InvalidRequest(
+                f"A model can't be forced to call a function here; use '{param}': 'auto' or 'none'.",
+                param=param,
+                code="unsupported_value",
+            )
+
+
+# --- answers in one piece ------------------------------------------------------------------------------------
+
+
+def _whole(asked: Asked, parts: Parts, gone: threading.Event) -> wire.Chat:
+    with parts.pool.slots:
+        answers = [
+            generate.answer_whole(parts, asked.target, generation, asked.stops, gone)
+            for generation in asked.generations
+        ]
+    return wire.Chat(
+        id=asked.id,
+        created=asked.created,
+        model=asked.target.name,
+        choices=[_choice(asked, index, answer) for index, answer in enumerate(answers)],
+        usage=generate.usage(asked.prompt, sum(answer.tokens for answer in answers)),
+        system_fingerprint=generate.FINGERPRINT,
+    )
+
+
+def _choice(asked: Asked, index: int, answer: Written) -> wire.Choice:
+    said, calls = toolcalls.read_calls(answer.text) if asked.calls_tools else (answer.text, ())
+    finish = _finish(asked, answer.finish, calls)
+    message = wire.Message(
+        content=said if said or not calls else None,
+        tool_calls=[_tool_call(call) for call in calls] if calls and not asked.old_functions else None,
+        function_call=_function(calls[0]) if calls and asked.old_functions else None,
+    )
+    logprobs = _logprobs(asked, answer.pieces)
+    return wire.Choice(index=index, message=message, logprobs=logprobs, finish_reason=finish)
+
+
+def _finish(asked: Asked, finish: Literal["stop", "length"], calls: tuple[ToolCall, ...]) -> Finish:
+    if not calls or finish == "length":
+        return finish
+    return "function_call" if asked.old_functions else "tool_calls"
+
+
+def _function(call: ToolCall) -> wire.Function:
+    return wire.Function(name=call.name, arguments=call.arguments)
+
+
+def _tool_call(call: ToolCall) -> wire.ToolCall:
+    return wire.ToolCall(id=ids.mint("call"), function=_function(call))
+
+
+def _logprobs(asked: Asked, pieces: tuple[Piece, ...]) -> wire.Logprobs | None:
+    if not asked.request.logprobs:
+        return None
+    scored = [_token_logprob(asked, piece) for piece in pieces if piece.score is not None]
+    return wire.Logprobs(content=scored)
+
+
+def _token_logprob(asked: Asked, piece: Piece) -> wire.TokenLogprob:
+    assert piece.token is not None, "a scored piece has a token"
+    assert piece.score is not None, "the caller picked scored pieces"
+    top = [_top(asked, token, logprob) for token, logprob in piece.score.top]
+    return wire.TokenLogprob(**_top(asked, piece.token, piece.score.logprob).model_dump(), top_logprobs=top)
+
+
+def _top(asked: Asked, token: int, logprob: float) -> wire.TopLogprob:
+    text = asked.target.template.decode([token], keep_specials=True)
+    return wire.TopLogprob(token=text, logprob=logprob, bytes=list(text.encode()))
+
+
+def _absent(chat: wire.Chat) -> dict[str, object]:
+    """Fields that the API leaves out rather than sending null."""
+    absent = {
+        i: {"message": {name for name in ("tool_calls", "function_call") if getattr(choice.message, name) is None}}
+        for i, choice in enumerate(chat.choices)
+    }
+    return {"choices": absent}
+
+
+# --- answers as they are made --------------------------------------------------------------------------------
+
+
+async def _stream(asked: Asked, parts: Parts) -> StreamingResponse:
+    return await generate.stream_events(_chunks(asked, parts))
+
+
+def _chunks(asked: Asked, parts: Parts) -> Iterator[wire.Chunk]:
+    produced = 0
+    with parts.pool.slots:
+        engine = generate.engine_of(parts, asked.target)
+        for index, generation in enumerate(asked.generations):
+            yield _chunk(asked, index, wire.Delta(role="assistant", content=""))
+            writing = write(engine, generation, asked.target.template, asked.stops)
+            with closing(writing):  # type: ignore[type-var]
+                for piece in _after_calls(asked, index, writing):
+                    if isinstance(piece, wire.Chunk):
+                        yield piece
+                        continue
+                    produced += piece.token is not None
+                    yield from _piece_chunks(asked, index, piece)
+    options = asked.request.stream_options
+    if options is not None and options.include_usage:
+        last = _chunk(asked, 0, wire.Delta())
+        yield last.model_copy(update={"choices": [], "usage": generate.usage(asked.prompt, produced)})
+
+
+def _piece_chunks(asked: Asked, index: int, piece: Piece) -> Iterator[wire.Chunk]:
+    logprobs = _logprobs(asked, (piece,)) if piece.score is not None else None
+    if piece.text or logprobs is not None:
+        yield _chunk(asked, index, wire.Delta(content=piece.text), logprobs=logprobs)
+    if piece.finish is not None:
+        yield _chunk(asked, index, wire.Delta(), finish=piece.finish)
+
+
+def _after_calls(asked: Asked, index: int, writing: Iterator[Piece]) -> Iterator[Piece | wire.Chunk]:
+    """Where tools are offered, hold the text back until it is known what is said and what is called."""
+    if not asked.calls_tools:
+        yield from writing
+        return
+    pieces = []
+    for piece in writing:
+        pieces.append(piece)
+        yield Piece(token=piece.token)  # counts
+    said, calls = toolcalls.read_calls("".join(piece.text for piece in pieces))
+    finish = _finish(asked, pieces[-1].finish or "stop", calls)
+    if said:
+        yield _chunk(asked, index, wire.Delta(content=said))
+    if calls and asked.old_functions:
+        yield _chunk(asked, index, wire.Delta(function_call=_function(calls[0])))
+    elif calls:
+        deltas = [
+            wire.ToolCallDelta(index=i, **_tool_call(call).model_dump()) for i, call in enumerate(calls)
+        ]
+        yield _chunk(asked, index, wire.Delta(tool_calls=deltas))
+    yield _chunk(asked, index, wire.Delta(), finish=finish)
+
+
+def _chunk(
+    asked: Asked,
+    index: int,
+    delta: wire.Delta,
+    *,
+    logprobs: wire.Logprobs | None = None,
+    finish: Finish | None = None,
+) -> wire.Chunk:
+    return wire.Chunk(
+        id=asked.id,
+        created=asked.created,
+        model=asked.target.name,
+        choices=[wire.ChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish)],
+        system_fingerprint=generate.FINGERPRINT,
+    )

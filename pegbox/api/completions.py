@@ -1,0 +1,210 @@
+"""/v1/completions, the older way: a prompt goes in as it is, its continuation comes out."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+from starlette.responses import JSONResponse
+
+from pegbox import ids
+from pegbox.api import generate
+from pegbox.api.deps import Parts, ServerParts, body
+from pegbox.api.generate import Target, Written
+from pegbox.data.render import plain_prompt
+from pegbox.data.template import Template
+from pegbox.engines.base import Generation, TokenScore
+from pegbox.engines.writer import write
+from pegbox.errors import InvalidRequest
+from pegbox.wire import completions as wire
+
+router = APIRouter()
+_DEFAULT_MAX_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A completion request, understood."""
+
+    id: str
+    created: int
+    request: wire.CreateCompletion
+    target: Target
+    prompts: tuple[list[int], ...]
+    generations: tuple[Generation, ...]  # n (or best_of) for each prompt
+    stops: tuple[str, ...]
+
+
+@router.post("/v1/completions", response_model=None)
+async def create(
+    request: Annotated[wire.CreateCompletion, Depends(body(wire.CreateCompletion))],
+    http: Request,
+    parts: ServerParts,
+) -> Response:
+    return await _answer(request, http, parts)
+
+
+@router.post("/v1/engines/{engine:path}/completions", response_model=None)
+async def create_for_engine(engine: str, http: Request, parts: ServerParts) -> Response:
+    values = await body(wire.CreateCompletionForEngine)(http)
+    return await _answer(values.with_model(engine), http, parts)
+
+
+async def _answer(request: wire.CreateCompletion, http: Request, parts: Parts) -> Response:
+    asked = _understand(request, parts)
+    if request.stream:
+        return await generate.stream_events(_chunks(asked, parts))
+    done = await generate.while_connected(http, lambda gone: _whole(asked, parts, gone))
+    return JSONResponse(done.model_dump())
+
+
+def _understand(request: wire.CreateCompletion, parts: Parts) -> Asked:
+    target = generate.find_target(parts, request.model)
+    generate.check_format(target, "completion")
+    _refuse_unsupported(request)
+    prompts = tuple(_prompts(request.prompt, target.template))
+    most = _DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
+    generations = tuple(
+        Generation(
+            prompt=prompt,
+            max_tokens=generate.room(target, prompt, most, what="prompt"),
+            stop_ids=target.template.stop_ids,
+            adapter=target.adapter,
+            sampling=generate.sampling(request, index),
+            top_logprobs=request.logprobs,
+        )
+        for prompt in prompts
+        for index in range(request.n or 1)
+    )
+    return Asked(
+        id=ids.mint("completion"),
+        created=int(time.time()),
+        request=request,
+        target=target,
+        prompts=prompts,
+        generations=generations,
+        stops=generate.stop_sequences(request),
+    )
+
+
+def _refuse_unsupported(request: wire.CreateCompletion) -> None:
+    if request.suffix:
+        raise InvalidRequest(
+            "This model can't fill in text before a suffix.", param="suffix", code="unsupported_value"
+        )
+    if request.best_of is not None and request.best_of != (request.n or 1):
+        raise InvalidRequest(
+            "best_of larger than n is not supported; ask for n choices and pick.",
+            param="best_of",
+            code="unsupported_value",
+        )
+    if request.echo and request.stream:
+        raise InvalidRequest("echo can't be streamed.", param="echo", code="unsupported_value")
+
+
+def _prompts(prompt: wire.Prompt | None, template: Template) -> Iterator[list[int]]:
+    """Each prompt as tokens; a list of numbers is one prompt that is tokens already."""
+    if prompt is None or isinstance(prompt, str):
+        yield plain_prompt(prompt or "", template)
+        return
+    if not prompt:
+        raise InvalidRequest("The list of prompts is empty.", param="prompt", code="invalid_value")
+    if isinstance(prompt[0], int):
+        yield _checked(prompt, template)  # type: ignore[arg-type]
+        return
+    for item in prompt:
+        yield plain_prompt(item, template) if isinstance(item, str) else _checked(item, template)  # type: ignore[arg-type]
+
+
+def _checked(tokens: list[int], template: Template) -> list[int]:
+    size = template.tokenizer.get_vocab_size()
+    if not tokens or any(not 0 <= token < size for token in tokens):
+        raise InvalidRequest(
+            f"A prompt of token ids needs at least one, each from 0 to {size - 1}.",
+            param="prompt",
+            code="invalid_value",
+        )
+    return tokens
+
+
+def _whole(asked: Asked, parts: Parts, gone: threading.Event) -> wire.Completion:
+    choices = []
+    produced = 0
+    with parts.pool.slots:
+        for index, generation in enumerate(asked.generations):
+            answer = generate.answer_whole(parts, asked.target, generation, asked.stops, gone)
+            produced += answer.tokens
+            echoed = _echoed(asked, parts, generation) if asked.request.echo else []
+            choices.append(_choice(asked, index, generation, answer, echoed))
+    used = generate.usage([token for prompt in asked.prompts for token in prompt], produced)
+    return _completion(asked, choices).model_copy(update={"usage": used})
+
+
+def _echoed(asked: Asked, parts: Parts, generation: Generation) -> list[TokenScore | None]:
+    """The prompt's own log-probabilities, where they are asked for."""
+    if asked.request.logprobs is None:
+        return []
+    engine = generate.engine_of(parts, asked.target)
+    return engine.score(generation.prompt, generation.adapter, asked.request.logprobs)
+
+
+def _choice(
+    asked: Asked, index: int, generation: Generation, answer: Written, echoed: list[TokenScore | None]
+) -> wire.Choice:
+    template = asked.target.template
+    before = template.decode(generation.prompt) if asked.request.echo else ""
+    logprobs = None
+    if asked.request.logprobs is not None:
+        tokens = [p.token for p in answer.pieces if p.token is not None]
+        scores = [p.score for p in answer.pieces if p.token is not None]
+        if asked.request.echo:
+            tokens, scores = generation.prompt + tokens, echoed + scores
+        logprobs = _logprobs(template, tokens, scores)
+    return wire.Choice(index=index, text=before + answer.text, logprobs=logprobs, finish_reason=answer.finish)
+
+
+def _logprobs(template: Template, tokens: list[int], scores: list[TokenScore | None]) -> wire.Logprobs:
+    texts = [template.decode([token], keep_specials=True) for token in tokens]
+    offsets = [0]
+    for text in texts:
+        offsets.append(offsets[-1] + len(text))
+    return wire.Logprobs(
+        tokens=texts,
+        token_logprobs=[score.logprob if score else None for score in scores],
+        top_logprobs=[
+            {template.decode([t], keep_specials=True): value for t, value in score.top} if score else None
+            for score in scores
+        ],
+        text_offset=offsets[:-1],
+    )
+
+
+def _chunks(asked: Asked, parts: Parts) -> Iterator[wire.Completion]:
+    produced = 0
+    with parts.pool.slots:
+        engine = generate.engine_of(parts, asked.target)
+        for index, generation in enumerate(asked.generations):
+            with closing(write(engine, generation, asked.target.template, asked.stops)) as writing:  # type: ignore[type-var]
+                for piece in writing:
+                    produced += piece.token is not None
+                    if piece.text or piece.finish:
+                        choice = wire.Choice(index=index, text=piece.text, finish_reason=piece.finish)
+                        yield _completion(asked, [choice])
+    options = asked.request.stream_options
+    if options is not None and options.include_usage:
+        used = generate.usage([token for prompt in asked.prompts for token in prompt], produced)
+        yield _completion(asked, []).model_copy(update={"usage": used})
+
+
+def _completion(asked: Asked, choices: list[wire.Choice]) -> wire.Completion:
+    return wire.Completion(
+        id=asked.id,
+        created=asked.created,
+        model=asked.target.name,
+        choices=choices,
+        system_fingerprint=generate.FINGERPRINT,
+    )

@@ -1,0 +1,99 @@
+"""What routes are given: the parts that `create_app` assembled, strict bodies, pages."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Query, Request
+from pydantic import BaseModel, ValidationError
+
+from pegbox.api.errors import from_validation
+from pegbox.data import strict_json
+from pegbox.engines.pool import EnginePool
+from pegbox.errors import InvalidRequest
+from pegbox.jobs.submit import Desk
+from pegbox.queue.worker import Worker
+from pegbox.settings import Settings
+from pegbox.storage.paging import Slice
+from pegbox.wire.base import Page, Response
+from pegbox.wire.base import Request as WireRequest
+
+Body = TypeVar("Body", bound=WireRequest)
+Item = TypeVar("Item", bound=Response)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The server's parts, made once by `create_app`."""
+
+    settings: Settings
+    desk: Desk
+    pool: EnginePool
+    workers: tuple[Worker, ...]
+
+    def wake_workers(self) -> None:
+        for worker in self.workers:
+            worker.wake()
+
+
+def parts(request: Request) -> Parts:
+    found: Parts = request.app.state.parts
+    return found
+
+
+ServerParts = Annotated[Parts, Depends(parts)]
+
+
+def body(model: type[Body]) -> Callable[[Request], Awaitable[Body]]:
+    """A dependency that reads a JSON body strictly: no duplicate keys, no NaN, no unknown fields."""
+
+    async def read(request: Request) -> Body:
+        try:
+            value = strict_json.loads((await request.body()).decode("utf-8"))
+        except UnicodeDecodeError:
+            raise InvalidRequest("The body is not UTF-8; send JSON in UTF-8.") from None
+        except strict_json.JSONError as error:
+            raise InvalidRequest(f"We could not parse the JSON body of your request: {error}.") from None
+        if not isinstance(value, dict):
+            raise InvalidRequest("The JSON body must be an object.")
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            raise from_validation(error, value) from None
+
+    return read
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    after: str | None
+    limit: int
+
+
+def paging(default: int, most: int = 10_000) -> Callable[..., Paging]:
+    """A dependency that reads `after` and `limit`; `starting_after` and `cursor` are what old clients call it."""
+
+    def read(
+        after: str | None = None,
+        starting_after: str | None = None,
+        cursor: str | None = None,
+        limit: Annotated[int, Query(ge=0)] = default,
+    ) -> Paging:
+        return Paging(after or starting_after or cursor, min(limit, most))
+
+    return read
+
+
+def page(items: Slice[Item], name: Callable[[Item], str]) -> Page[Item]:
+    found = items.items
+    return Page(
+        data=found,
+        first_id=name(found[0]) if found else None,
+        last_id=name(found[-1]) if found else None,
+        has_more=items.has_more,
+    )
+
+
+def wire(value: BaseModel) -> dict[str, object]:
+    """A response as FastAPI is to send it: exactly the fields of its type, nulls included."""
+    return value.model_dump(mode="json")

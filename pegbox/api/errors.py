@@ -1,0 +1,110 @@
+"""The one place where an exception becomes an answer, always in the API's own error shape."""
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from starlette.exceptions import HTTPException
+
+from pegbox.errors import CatalogError, EngineError, InvalidRequest, RenderError, RequestError
+from pegbox.wire.base import ErrorBody, ErrorDetail
+
+log = logging.getLogger(__name__)
+# Clients repeat 5xx by themselves; what failed through a fault of ours would only fail again.
+_DONT_RETRY = {"x-should-retry": "false"}
+
+
+def body_of(error: RequestError) -> ErrorBody:
+    return ErrorBody(
+        error=ErrorDetail(message=error.message, type=error.type, param=error.param, code=error.code)
+    )
+
+
+def answer(error: RequestError, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(body_of(error).model_dump(), status_code=error.status, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(RequestError, _request_error)
+    app.add_exception_handler(RenderError, _render_error)
+    app.add_exception_handler(EngineError, _server_error)
+    app.add_exception_handler(CatalogError, _server_error)
+    app.add_exception_handler(RequestValidationError, _query_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def from_validation(error: ValidationError, body: object) -> InvalidRequest:
+    """pydantic's findings as one error about one field, the first that is wrong."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    # A union reports each of its members; the literal ones ("auto") say less than the others.
+    telling = [e for e in found if e["type"] != "literal_error"] or found
+    return _invalid(telling[0], body)
+
+
+def _invalid(found: ErrorDetails, body: object) -> InvalidRequest:
+    param = _param(found["loc"], body)
+    if found["type"] == "extra_forbidden":
+        return InvalidRequest(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
+    if found["type"] == "missing":
+        return InvalidRequest(
+            f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"
+        )
+    return InvalidRequest(f"Invalid value for '{param}': {found['msg']}.", param=param, code="invalid_value")
+
+
+def _param(loc: tuple[int | str, ...], body: object) -> str:
+    """`('hyperparameters', 'n_epochs', 'constrained-int')` → `hyperparameters.n_epochs`: pydantic adds the names
+    of a union's members, which the body does not hold."""
+    path = ""
+    for i, part in enumerate(loc):
+        if isinstance(body, dict) and (part in body or i == len(loc) - 1):
+            path += f".{part}" if path else str(part)
+            body = body.get(part)
+        elif isinstance(body, list) and isinstance(part, int) and part < len(body):
+            path += f"[{part}]"
+            body = body[part]
+    return path
+
+
+async def _request_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestError)
+    return answer(error)
+
+
+async def _render_error(_: Request, error: Exception) -> JSONResponse:
+    return answer(InvalidRequest(str(error), param="messages", code="invalid_value"))
+
+
+async def _server_error(_: Request, error: Exception) -> JSONResponse:
+    log.error("%s", error)
+    return answer(RequestError(str(error), code="server_error"), _DONT_RETRY)
+
+
+async def _query_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    param = str(first["loc"][-1])
+    message = f"Invalid value for '{param}': {first['msg']}."
+    return answer(InvalidRequest(message, param=param, code="invalid_value"))
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    asked = f"{request.method} {request.url.path}"
+    messages = {
+        404: f"Invalid URL ({asked})",
+        405: f"Not allowed to {request.method} on {request.url.path}; allowed: {(error.headers or {}).get('Allow', '-')}",
+    }
+    plain = InvalidRequest(messages.get(error.status_code, str(error.detail)))
+    plain.status = error.status_code
+    return answer(plain, dict(error.headers or {}))
+
+
+async def _unexpected(_: Request, _error: Exception) -> JSONResponse:
+    # Starlette raises it again after this answer, and uvicorn logs it.
+    text = "The server had an error while processing your request; its log has the details."
+    return answer(RequestError(text), _DONT_RETRY)

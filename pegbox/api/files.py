@@ -1,0 +1,110 @@
+"""/v1/files"""
+
+import asyncio
+import base64
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response, StreamingResponse
+
+from pegbox.api.deps import Paging, ServerParts, page, paging
+from pegbox.api.upload import Upload, receive_upload
+from pegbox.errors import InvalidRequest
+from pegbox.files import File
+from pegbox.storage.paging import Slice
+from pegbox.wire import files as wire
+from pegbox.wire.base import Deleted, Page
+
+router = APIRouter()
+_EXPIRES = range(3_600, 2_592_001)
+
+
+@router.post("/v1/files")
+async def create(request: Request, parts: ServerParts) -> wire.File:
+    upload = await receive_upload(request, parts.desk.files.incoming(), parts.settings.max_file_bytes)
+    try:
+        purpose, expires_in = _fields(upload)
+        file = await asyncio.to_thread(
+            parts.desk.files.keep,
+            upload.written,
+            filename=upload.filename,
+            purpose=purpose,
+            sha256=upload.sha256,
+            expires_in=expires_in,
+        )
+    except BaseException:
+        upload.written.unlink(missing_ok=True)
+        raise
+    return to_wire(file)
+
+
+@router.get("/v1/files")
+def list_files(
+    parts: ServerParts,
+    paging: Annotated[Paging, Depends(paging(10_000))],
+    purpose: str | None = None,
+    order: Literal["asc", "desc"] = "desc",
+) -> Page[wire.File]:
+    found = parts.desk.files.list(
+        purpose=purpose, after=paging.after, limit=paging.limit, newest_first=order == "desc"
+    )
+    return page(Slice([to_wire(file) for file in found.items], found.has_more), lambda file: file.id)
+
+
+@router.get("/v1/files/{file_id}")
+def retrieve(file_id: str, parts: ServerParts) -> wire.File:
+    return to_wire(parts.desk.files.get(file_id))
+
+
+@router.delete("/v1/files/{file_id}")
+def delete(file_id: str, parts: ServerParts) -> Deleted:
+    parts.desk.files.delete(file_id)
+    return Deleted(id=file_id, object="file")
+
+
+@router.get("/v1/files/{file_id}/content")
+def content(file_id: str, parts: ServerParts, encoding: Literal["plain", "base64"] = "plain") -> Response:
+    """The bytes as they were uploaded. `?encoding=base64` is for scripts that decode OpenAI's result files."""
+    file = parts.desk.files.get(file_id)
+    if encoding == "base64":
+        return Response(base64.b64encode(parts.desk.files.path(file).read_bytes()), media_type="text/plain")
+    headers = {
+        "content-length": str(file.bytes),
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename)}",
+    }
+    return StreamingResponse(
+        parts.desk.files.chunks(file), media_type="application/octet-stream", headers=headers
+    )
+
+
+def _fields(upload: Upload) -> tuple[str, int | None]:
+    """Purpose, and seconds until the file expires. Raises InvalidRequest."""
+    purpose = upload.fields.get("purpose", "")
+    if not purpose:
+        raise InvalidRequest(
+            "Missing required parameter: 'purpose'.", param="purpose", code="missing_required_parameter"
+        )
+    if purpose not in wire.PURPOSES:
+        raise InvalidRequest(
+            f"'{purpose[:40]}' is not one of {list(wire.PURPOSES)} - 'purpose'", param="purpose", code="invalid_value"
+        )
+    seconds = upload.fields.get("expires_after[seconds]")
+    if seconds is None:
+        return purpose, None
+    if not seconds.isdigit() or int(seconds) not in _EXPIRES:
+        raise InvalidRequest(
+            "expires_after[seconds] must be between 3600 and 2592000.", param="expires_after", code="invalid_value"
+        )
+    return purpose, int(seconds)
+
+
+def to_wire(file: File) -> wire.File:
+    return wire.File(
+        id=file.id,
+        bytes=file.bytes,
+        created_at=file.created_at,
+        filename=file.filename,
+        purpose=file.purpose,
+        expires_at=file.expires_at,
+    )

@@ -1,0 +1,125 @@
+"""/v1/fine_tuning/jobs"""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Request
+
+from pegbox.api.deps import Paging, ServerParts, body, page, paging
+from pegbox.jobs import records, submit
+from pegbox.jobs.records import Checkpoint, ToldEvent, Tuning
+from pegbox.storage.paging import Slice
+from pegbox.wire import fine_tuning as wire
+from pegbox.wire.base import Page
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs")
+
+
+@router.post("")
+def create(
+    request: Annotated[wire.CreateJob, Depends(body(wire.CreateJob))], http: Request, parts: ServerParts
+) -> wire.Job:
+    is_retry = http.headers.get("x-stainless-retry-count", "0") not in ("", "0")
+    tuning = submit.create(parts.desk, request, is_retry=is_retry)
+    parts.wake_workers()
+    return to_wire(tuning, parts.settings.organization)
+
+
+@router.get("")
+def list_jobs(
+    http: Request, parts: ServerParts, paging: Annotated[Paging, Depends(paging(20))]
+) -> Page[wire.Job]:
+    with parts.desk.db.read() as tx:
+        found = records.list_jobs(tx, after=paging.after, limit=paging.limit, metadata=_metadata(http))
+    jobs = [to_wire(tuning, parts.settings.organization) for tuning in found.items]
+    return page(Slice(jobs, found.has_more), lambda job: job.id)
+
+
+@router.get("/{job_id}")
+def retrieve(job_id: str, parts: ServerParts) -> wire.Job:
+    return to_wire(submit.get(parts.desk, job_id), parts.settings.organization)
+
+
+@router.post("/{job_id}/cancel")
+def cancel(job_id: str, parts: ServerParts) -> wire.Job:
+    return to_wire(submit.cancel(parts.desk, job_id), parts.settings.organization)
+
+
+@router.get("/{job_id}/events")
+def list_events(
+    job_id: str, parts: ServerParts, paging: Annotated[Paging, Depends(paging(20))]
+) -> Page[wire.JobEvent]:
+    submit.get(parts.desk, job_id)
+    with parts.desk.db.read() as tx:
+        found = records.list_events(tx, job_id, after=paging.after, limit=paging.limit)
+    return page(Slice([_event(event) for event in found.items], found.has_more), lambda event: event.id)
+
+
+@router.get("/{job_id}/checkpoints")
+def list_checkpoints(
+    job_id: str, parts: ServerParts, paging: Annotated[Paging, Depends(paging(10))]
+) -> Page[wire.Checkpoint]:
+    submit.get(parts.desk, job_id)
+    with parts.desk.db.read() as tx:
+        found = records.list_checkpoints(tx, job_id, after=paging.after, limit=paging.limit)
+    return page(Slice([_checkpoint(c) for c in found.items], found.has_more), lambda c: c.id)
+
+
+def to_wire(tuning: Tuning, organization: str) -> wire.Job:
+    job, request = tuning.job, tuning.request
+    failure = job.failure
+    return wire.Job(
+        id=job.id,
+        created_at=job.created_at,
+        model=tuning.model,
+        organization_id=f"org-{organization}",
+        status=job.status,
+        training_file=request.training_file,
+        validation_file=request.validation_file,
+        hyperparameters=tuning.hyperparameters,
+        method=wire.ResolvedMethod(
+            supervised=wire.ResolvedSupervised(hyperparameters=tuning.hyperparameters)
+        ),
+        fine_tuned_model=tuning.fine_tuned_model,
+        finished_at=job.finished_at,
+        trained_tokens=tuning.trained_tokens,
+        estimated_finish=tuning.estimated_finish if job.finished_at is None else None,
+        error=wire.JobError(code=failure.code, message=failure.message, param=failure.param) if failure else None,
+        result_files=[tuning.result_file] if tuning.result_file else [],
+        seed=tuning.seed,
+        integrations=request.integrations or [],
+        metadata=request.metadata,
+        user_provided_suffix=request.suffix,
+    )
+
+
+def _event(event: ToldEvent) -> wire.JobEvent:
+    return wire.JobEvent(
+        id=event.id,
+        created_at=event.created_at,
+        level=event.level,
+        message=event.message,
+        type=event.type,
+        data=event.data,
+    )
+
+
+def _checkpoint(checkpoint: Checkpoint) -> wire.Checkpoint:
+    return wire.Checkpoint(
+        id=checkpoint.id,
+        created_at=checkpoint.created_at,
+        fine_tuning_job_id=checkpoint.job_id,
+        fine_tuned_model_checkpoint=checkpoint.model,
+        step_number=checkpoint.step,
+        metrics=checkpoint.metrics,
+    )
+
+
+def _metadata(http: Request) -> dict[str, str] | Literal["null"]:
+    """The filter in the query: `metadata[key]=value`, any number of times, or the literal `metadata=null`."""
+    if http.query_params.get("metadata") == "null":
+        return "null"
+    return {
+        name[len("metadata[") : -1]: value
+        for name, value in http.query_params.items()
+        if name.startswith("metadata[") and name.endswith("]")
+    }

@@ -1,0 +1,219 @@
+"""What chat and legacy completions share: which model a name means, how its answers are made, how they are
+streamed, and that nobody generates for a client who has gone."""
+
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import anyio
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from pegbox import __version__
+from pegbox.adapters import Adapter
+from pegbox.api.deps import Parts
+from pegbox.api.errors import body_of
+from pegbox.data.template import Template, load_template
+from pegbox.engines.base import AdapterRef, Engine, Generation, Sampling
+from pegbox.engines.writer import Piece, write
+from pegbox.errors import EngineError, InvalidRequest, NotFound, RequestError
+from pegbox.wire.chat import CreateChat, Usage
+from pegbox.wire.completions import CreateCompletion
+
+FINGERPRINT = f"pegbox_{__version__}"
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The model that answers."""
+
+    name: str  # as the client called it
+    base: str
+    folder: Path
+    template: Template
+    adapter: AdapterRef | None
+    formats: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One answer, whole."""
+
+    text: str
+    pieces: tuple[Piece, ...]
+    finish: Literal["stop", "length"]
+
+    @property
+    def tokens(self) -> int:
+        return sum(piece.token is not None for piece in self.pieces)
+
+
+def find_target(parts: Parts, name: str) -> Target:
+    """Raises NotFound in the API's own words."""
+    adapter = parts.desk.adapters.find(name)
+    resolved = parts.desk.catalog.find(adapter.base if adapter else name)
+    if resolved is None:
+        raise NotFound(
+            f"The model `{name}` does not exist or you do not have access to it.",
+            param="model",
+            code="model_not_found",
+        )
+    folder = Path(resolved.base.folder)
+    return Target(
+        name=name,
+        base=resolved.base.name,
+        folder=folder,
+        template=_template(folder, resolved.base.created_at),
+        adapter=_ref(parts, adapter) if adapter else None,
+        formats=(adapter.format,) if adapter else resolved.base.formats,
+    )
+
+
+def check_format(target: Target, wanted: Literal["chat", "completion"]) -> None:
+    """A model is asked in the format it was trained in: anything else would look like a bad model."""
+    if wanted in target.formats:
+        return
+    if wanted == "chat":
+        text = (
+            "This is not a chat model and thus not supported in the v1/chat/completions endpoint. "
+            "Did you mean to use v1/completions?"
+        )
+    else:
+        text = (
+            "This is a chat model and not supported in the v1/completions endpoint. "
+            "Did you mean to use v1/chat/completions?"
+        )
+    raise NotFound(text, param="model")
+
+
+def sampling(request: CreateChat | CreateCompletion, index: int) -> Sampling:
+    """Choice number `index` of a request; a seed makes each choice repeatable, and different."""
+    return Sampling(
+        temperature=1.0 if request.temperature is None else request.temperature,
+        top_p=1.0 if request.top_p is None else request.top_p,
+        seed=None if request.seed is None else request.seed + index,
+        frequency_penalty=request.frequency_penalty or 0.0,
+        presence_penalty=request.presence_penalty or 0.0,
+        logit_bias={_token_id(key): bias for key, bias in (request.logit_bias or {}).items()},
+    )
+
+
+def stop_sequences(request: CreateChat | CreateCompletion) -> tuple[str, ...]:
+    stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
+    return tuple(text for text in stop if text)
+
+
+def room(target: Target, prompt: list[int], asked: int | None, *, what: str) -> int:
+    """How many tokens may follow the prompt. Raises InvalidRequest where none fit."""
+    context = target.template.context
+    if len(prompt) >= context:
+        raise InvalidRequest(
+            f"This model's maximum context length is {context} tokens. However, your {what} resulted in "
+            f"{len(prompt)} tokens. Please reduce the length of the {what}.",
+            param=what,
+            code="context_length_exceeded",
+        )
+    return min(asked if asked is not None else context, context - len(prompt))
+
+
+def engine_of(parts: Parts, target: Target) -> Engine:
+    return parts.pool.get(target.base, target.folder)
+
+
+def answer_whole(
+    parts: Parts, target: Target, generation: Generation, stops: tuple[str, ...], gone: threading.Event
+) -> Written:
+    """One answer; cut short, with nobody to see it, once `gone` is set."""
+    pieces: list[Piece] = []
+    with closing(write(engine_of(parts, target), generation, target.template, stops)) as writing:  # type: ignore[type-var]
+        for piece in writing:
+            pieces.append(piece)
+            if gone.is_set():
+                break
+    return Written("".join(p.text for p in pieces), tuple(pieces), pieces[-1].finish or "stop")
+
+
+def usage(prompt: list[int], completion_tokens: int) -> Usage:
+    return Usage(
+        prompt_tokens=len(prompt),
+        completion_tokens=completion_tokens,
+        total_tokens=len(prompt) + completion_tokens,
+    )
+
+
+async def while_connected(request: Request, work: Callable[[threading.Event], Answer]) -> Answer:
+    """Run `work` in a thread; set its event if the client hangs up."""
+    gone = threading.Event()
+    answers: list[Answer] = []
+
+    async def watch() -> None:
+        while not await request.is_disconnected():
+            await anyio.sleep(0.25)
+        gone.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        try:
+            answers.append(await anyio.to_thread.run_sync(work, gone, limiter=_threads()))
+        except RequestError as error:
+            failed: RequestError | EngineError | None = error
+        except EngineError as error:
+            failed = error
+        else:
+            failed = None
+        tasks.cancel_scope.cancel()
+    if failed is not None:  # raised here, because a task group would wrap it
+        raise failed
+    return answers[0]
+
+
+async def stream_events(chunks: Iterator[BaseModel]) -> StreamingResponse:
+    """Server-sent events. The first chunk is made before the answer begins, so that what fails early fails with a
+    proper status."""
+    first = await anyio.to_thread.run_sync(next, chunks, None, limiter=_threads())
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(
+        _events(first, chunks), media_type="text/event-stream; charset=utf-8", headers=headers
+    )
+
+
+async def _events(first: BaseModel | None, chunks: Iterator[BaseModel]) -> AsyncIterator[str]:
+    try:
+        chunk = first
+        while chunk is not None:
+            yield f"data: {chunk.model_dump_json()}\n\n"
+            chunk = await anyio.to_thread.run_sync(next, chunks, None, limiter=_threads())
+        yield "data: [DONE]\n\n"
+    except (EngineError, RequestError) as error:
+        broken = error if isinstance(error, RequestError) else RequestError(str(error), code="server_error")
+        yield f"data: {json.dumps(body_of(broken).model_dump())}\n\n"
+    finally:
+        chunks.close()  # type: ignore[attr-defined] # the client may be gone: stop generating
+
+
+@lru_cache
+def _threads() -> anyio.CapacityLimiter:
+    """Generating threads wait for the engine most of their life, and must not use up those of the other routes."""
+    return anyio.CapacityLimiter(512)
+
+
+@lru_cache(maxsize=16)
+def _template(folder: Path, created_at: int) -> Template:  # noqa: ARG001 - a model added anew is read anew
+    return load_template(folder)
+
+
+def _ref(parts: Parts, adapter: Adapter) -> AdapterRef:
+    return AdapterRef(adapter.name, str(parts.desk.adapters.path(adapter)))
+
+
+def _token_id(key: str) -> int:
+    if not key.isdigit():
+        raise InvalidRequest(f"'{key[:20]}' is not a token id.", param="logit_bias", code="invalid_value")
+    return int(key)

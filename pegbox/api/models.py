@@ -1,0 +1,53 @@
+"""/v1/models: base models, their aliases, tuned models and checkpoints."""
+
+from fastapi import APIRouter
+
+from pegbox.adapters import Adapter
+from pegbox.api.deps import ServerParts
+from pegbox.catalog.models import BaseModel
+from pegbox.errors import InvalidRequest, NotFound
+from pegbox.wire import models as wire
+from pegbox.wire.base import Deleted, Page
+
+router = APIRouter(prefix="/v1/models")
+
+
+@router.get("")
+def list_models(parts: ServerParts) -> Page[wire.Model]:
+    catalog, organization = parts.desk.catalog, parts.settings.organization
+    found = [_base(model.name, model) for model in catalog.list()]
+    found += [_base(alias.name, model) for alias, model in catalog.aliases()]
+    found += [_tuned(adapter, organization) for adapter in parts.desk.adapters.list()]
+    first, last = (found[0].id, found[-1].id) if found else (None, None)
+    return Page(data=found, first_id=first, last_id=last, has_more=False)
+
+
+@router.get("/{name:path}")
+def retrieve(name: str, parts: ServerParts) -> wire.Model:
+    if adapter := parts.desk.adapters.find(name):
+        return _tuned(adapter, parts.settings.organization)
+    if resolved := parts.desk.catalog.find(name):
+        return _base(name, resolved.base)
+    raise NotFound(f"The model '{name}' does not exist", param="model", code="model_not_found")
+
+
+@router.delete("/{name:path}")
+def delete(name: str, parts: ServerParts) -> Deleted:
+    if parts.desk.catalog.find(name):
+        raise InvalidRequest(
+            f"{name} is a base model and can't be deleted through the API; use `pegbox models remove`.",
+            param="model",
+            code="cannot_delete_base_model",
+        )
+    adapter = parts.desk.adapters.get(name)
+    parts.desk.adapters.delete(adapter)
+    parts.pool.unload(adapter.base, adapter.name)
+    return Deleted(id=name, object="model")
+
+
+def _base(name: str, model: BaseModel) -> wire.Model:
+    return wire.Model(id=name, created=model.created_at, owned_by="pegbox")
+
+
+def _tuned(adapter: Adapter, organization: str) -> wire.Model:
+    return wire.Model(id=adapter.name, created=adapter.created_at, owned_by=organization)

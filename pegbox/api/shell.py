@@ -1,0 +1,124 @@
+"""What happens to every request before a route sees it, in plain ASGI: paths, keys, body limits, headers.
+
+It stands before the framework, because the framework reads a whole body before it asks who sent it.
+"""
+
+import re
+import time
+from collections.abc import Iterable
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pegbox import ids
+from pegbox.api.errors import answer
+from pegbox.auth import Keys
+from pegbox.errors import BodyTooLarge, RequestError, Unauthorized
+from pegbox.settings import Settings
+
+_OPEN_PATHS = frozenset({"/healthz"})
+_FORM_OVERHEAD = 64 * 1024
+_DEPLOYMENT = re.compile(r"/v1/deployments/([^/]+)/(chat/completions|completions)")
+
+
+def normal_path(path: str) -> str:
+    """The path that the routes know: `/v1/…`, single slashes, none at the end.
+
+    Clients join URLs in their own ways (`/v1//files`), and Azure's have a prefix of their own.
+    """
+    path = re.sub(r"/{2,}", "/", path).rstrip("/") or "/"
+    path = re.sub(r"^/openai(/v1)?(?=/|$)", "/v1", path)
+    return _DEPLOYMENT.sub(r"/v1/engines/\1/\2", path)
+
+
+class Shell:
+    def __init__(self, app: ASGIApp, keys: Keys, settings: Settings) -> None:
+        self._app = app
+        self._keys = keys
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope["path"] = normal_path(scope["path"])
+        send = self._with_headers(send)
+        request = Request(scope)
+        try:
+            if scope["path"] not in _OPEN_PATHS:
+                self._check_key(request)
+            limit = self._body_limit(scope)
+            _check_length(request, limit)
+        except RequestError as error:
+            await answer(error, {"connection": "close"})(scope, receive, send)
+            return
+        await self._app(scope, _limited(receive, limit), send)
+
+    def _check_key(self, request: Request) -> None:
+        key = request.headers.get("api-key") or ""  # Azure's way
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            key = token.strip()
+        if not key:
+            raise Unauthorized(
+                "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'; "
+                "`pegbox serve` printed it at its first start."
+            )
+        if not self._keys.accepts(key):
+            shown = f"{key[:3]}***{key[-4:]}" if len(key) > 12 else "***"
+            raise Unauthorized(f"Incorrect API key provided: {shown}.", code="invalid_api_key")
+
+    def _body_limit(self, scope: Scope) -> int:
+        if scope["path"] == "/v1/files" and scope["method"] == "POST":
+            return self._settings.max_file_bytes + _FORM_OVERHEAD
+        return self._settings.max_body_bytes
+
+    def _with_headers(self, send: Send) -> Send:
+        started = time.perf_counter()
+        request_id = ids.mint("request")
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                elapsed = int((time.perf_counter() - started) * 1000)
+                message["headers"] = [
+                    *message.get("headers", []),
+                    *_encoded(
+                        ("x-request-id", request_id),
+                        ("openai-processing-ms", str(elapsed)),
+                        ("openai-version", "2020-10-01"),
+                        ("openai-organization", self._settings.organization),
+                        ("x-content-type-options", "nosniff"),
+                    ),
+                ]
+            await send(message)
+
+        return send_with_headers
+
+
+def _encoded(*headers: tuple[str, str]) -> Iterable[tuple[bytes, bytes]]:
+    return ((name.encode(), value.encode()) for name, value in headers)
+
+
+def _check_length(request: Request, limit: int) -> None:
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request body is larger than the {limit:,} bytes allowed.", code="request_too_large")
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    """For bodies that don't say how long they are."""
+    received = 0
+
+    async def receive_limited() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise _too_large(limit)
+        return message
+
+    return receive_limited

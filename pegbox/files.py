@@ -1,0 +1,111 @@
+"""Uploaded files and the files the server makes: a row each, and the bytes under the row's id."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, Row, delete, insert, select
+
+from pegbox import ids
+from pegbox.errors import NotFound
+from pegbox.storage.blobs import Blobs
+from pegbox.storage.db import Database
+from pegbox.storage.paging import Slice, fetch
+from pegbox.storage.tables import files
+
+RESULTS_PURPOSE = "fine-tune-results"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    id: str
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    sha256: str
+    expires_at: int | None
+
+    @classmethod
+    def from_row(cls, row: Row[tuple[object, ...]]) -> "File":
+        values = row._asdict()
+        del values["seq"]
+        return cls(**values)
+
+
+class Files:
+    def __init__(self, db: Database, blobs: Blobs) -> None:
+        self._db = db
+        self._blobs = blobs
+
+    def incoming(self) -> Path:
+        """Where an upload is written until `keep` makes it a file."""
+        return self._blobs.begin()
+
+    def keep(
+        self, written: Path, *, filename: str, purpose: str, sha256: str, expires_in: int | None = None
+    ) -> File:
+        """Make a fully written, fsynced upload a file: bytes first, then the row that acknowledges them."""
+        now = int(time.time())
+        size = written.stat().st_size
+        file = File(ids.mint("file"), size, now, filename, purpose, sha256, now + expires_in if expires_in else None)
+        self._blobs.commit(written, file.id)
+        with self._db.write() as tx:
+            tx.execute(insert(files).values(_values(file)))
+        return file
+
+    def put(self, content: bytes, *, filename: str, purpose: str) -> File:
+        """Store the bytes of a file that the server makes; `record` gives it its row."""
+        digest = hashlib.sha256(content).hexdigest()
+        file = File(ids.mint("file"), len(content), int(time.time()), filename, purpose, digest, None)
+        self._blobs.put(file.id, content)
+        return file
+
+    def record(self, tx: Connection, file: File) -> None:
+        """Acknowledge stored bytes, in the transaction of whoever refers to them."""
+        tx.execute(insert(files).values(_values(file)))
+
+    def find(self, file_id: str) -> File | None:
+        with self._db.read() as tx:
+            row = tx.execute(select(files).where(files.c.id == file_id)).first()
+        if row is None:
+            return None
+        file = File.from_row(row)
+        expired = file.expires_at is not None and file.expires_at <= time.time()
+        return None if expired else file
+
+    def get(self, file_id: str) -> File:
+        """Raises NotFound in the API's own words."""
+        file = self.find(file_id)
+        if file is None:
+            raise NotFound(f"No such File object: {file_id}", param="id")
+        return file
+
+    def path(self, file: File) -> Path:
+        return self._blobs.path(file.id)
+
+    def chunks(self, file: File, size: int = 1 << 16) -> Iterator[bytes]:
+        with self.path(file).open("rb") as source:
+            while chunk := source.read(size):
+                yield chunk
+
+    def delete(self, file_id: str) -> None:
+        file = self.get(file_id)
+        with self._db.write() as tx:
+            tx.execute(delete(files).where(files.c.id == file.id))
+        self._blobs.delete(file.id)
+
+    def list(self, *, purpose: str | None, after: str | None, limit: int, newest_first: bool) -> Slice[File]:
+        query = select(files)
+        if purpose is not None:
+            query = query.where(files.c.purpose == purpose)
+        live = files.c.expires_at.is_(None) | (files.c.expires_at > int(time.time()))
+        with self._db.read() as tx:
+            page = fetch(tx, query.where(live), files.c.seq, files.c.id, after, limit, newest_first=newest_first)
+        return Slice([File.from_row(row) for row in page.items], has_more=page.has_more)
+
+
+def _values(file: File) -> dict[str, object]:
+    return {field: getattr(file, field) for field in File.__slots__}

@@ -1,0 +1,117 @@
+"""Read a run directory into the job's events, checkpoints and progress, while the trainer writes it.
+
+Every line is taken once: what a restarted server or a resumed run says again carries the same key and is passed over.
+"""
+
+import time
+from dataclasses import asdict
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from pegbox import ids
+from pegbox.jobs.records import Checkpoint, Tuning, checkpoint
+from pegbox.jobs.submit import Desk
+from pegbox.queue import store
+from pegbox.queue.store import Event
+from pegbox.settings import Settings
+from pegbox.storage.tables import checkpoints, tunings
+from pegbox.train.rundir import Note, RunDir, StepMetrics
+
+_NOT_IN_EVENTS = {"learning_rate", "trained_tokens", "seconds_left"}
+
+
+class Follower:
+    """One run's reader. Starts at the beginning of the run's files, whoever read them before."""
+
+    def __init__(self, desk: Desk, settings: Settings, tuning: Tuning, run: RunDir) -> None:
+        self._desk = desk
+        self._settings = settings
+        self._tuning = tuning
+        self._run = run
+        self._recipe = run.recipe()
+        self._notes_read = 0
+        self._metrics_read = 0
+
+    def pull(self) -> None:
+        """Take in what was written since the last time. Raises LostRace if the job is no longer ours."""
+        # Notes first: the metrics of every step that a note speaks of are then on disk already.
+        notes, notes_read = self._run.notes(self._notes_read)
+        metrics, metrics_read = self._run.metrics(self._metrics_read)
+        if not notes and not metrics:
+            return
+        for note in notes:
+            if note.checkpoint:
+                self._desk.adapters.store(self._run.checkpoints / note.checkpoint, self._key(note.step))
+        told: list[tuple[int, int, StepMetrics | Note]] = [(m.step, 0, m) for m in metrics]
+        told += [(n.step, 1, n) for n in notes]
+        dropped: list[Checkpoint] = []
+        with self._desk.db.write() as tx:
+            store.hold(tx, self._tuning.job)
+            for _, _, item in sorted(told, key=lambda entry: entry[:2]):
+                if isinstance(item, StepMetrics):
+                    store.tell(tx, self._tuning.id, step_event(item))
+                elif item.checkpoint:
+                    self._record_checkpoint(tx, item)
+                else:
+                    store.tell(tx, self._tuning.id, Event(item.key, item.message, data=item.data))
+            if metrics:
+                finish = int(time.time() + metrics[-1].seconds_left)
+                row = update(tunings).where(tunings.c.job_id == self._tuning.id)
+                tx.execute(row.values(estimated_finish=finish))
+            if any(note.checkpoint for note in notes):
+                dropped = self._superfluous(tx)
+                tx.execute(delete(checkpoints).where(checkpoints.c.id.in_([c.id for c in dropped])))
+        for old in dropped:
+            if adapter := self._desk.adapters.find(old.model):
+                self._desk.adapters.delete(adapter)
+        self._notes_read, self._metrics_read = notes_read, metrics_read
+
+    def _key(self, step: int) -> str:
+        return f"adapters/{self._tuning.id}/step-{step:06d}"
+
+    def _record_checkpoint(self, tx: Connection, note: Note) -> None:
+        """Name a checkpoint, so that users can talk to it from now on."""
+        same = (checkpoints.c.job_id == self._tuning.id) & (checkpoints.c.step == note.step)
+        told = store.was_told(tx, self._tuning.id, note.key)
+        if told or tx.execute(select(checkpoints.c.id).where(same)).first():
+            return
+        name = ids.tuned_name(
+            self._recipe.base, self._settings.organization, self._tuning.request.suffix, step=note.step
+        )
+        self._desk.adapters.publish(
+            tx,
+            name=name,
+            base=self._recipe.base,
+            job_id=self._tuning.id,
+            format_=self._recipe.format,
+            key=self._key(note.step),
+        )
+        values = {
+            "id": ids.mint("checkpoint"), "job_id": self._tuning.id, "created_at": int(time.time()),
+            "step": note.step, "model": name, "metrics": dict(note.data or {}),
+        }  # fmt: skip
+        tx.execute(insert(checkpoints).values(values))
+        message = f"Checkpoint created at step {note.step} with Snapshot ID: {name}"
+        store.tell(tx, self._tuning.id, Event(note.key, message))
+
+    def _superfluous(self, tx: Connection) -> list[Checkpoint]:
+        """All but the newest few and the best by full validation loss."""
+        mine = select(checkpoints).where(checkpoints.c.job_id == self._tuning.id)
+        known = [checkpoint(row) for row in tx.execute(mine.order_by(checkpoints.c.step))]
+        kept = {c.id for c in known[-self._settings.keep_checkpoints :]}
+        scored = [(c.metrics.full_valid_loss, c.id) for c in known if c.metrics.full_valid_loss is not None]
+        if scored:
+            kept.add(min(scored)[1])
+        return [c for c in known if c.id not in kept]
+
+
+def step_event(m: StepMetrics) -> Event:
+    """The line that scripts parse: `Step 3/9: training loss=0.15, validation loss=0.27`."""
+    parts = [f"training loss={m.train_loss:.2f}"]
+    if m.valid_loss is not None:
+        parts.append(f"validation loss={m.valid_loss:.2f}")
+    if m.full_valid_loss is not None:
+        parts.append(f"full validation loss={m.full_valid_loss:.2f}")
+    data = {k: v for k, v in asdict(m).items() if k not in _NOT_IN_EVENTS and v is not None}
+    message = f"Step {m.step}/{m.total_steps}: {', '.join(parts)}"
+    return Event(f"step:{m.step}", message, type="metrics", data=data)

@@ -1,0 +1,114 @@
+"""A fine-tuning job as the server sees it, and how it is read from the tables."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, Select, select
+
+from pegbox.queue import store
+from pegbox.queue.states import QueuedJob
+from pegbox.storage.paging import Slice, fetch
+from pegbox.storage.tables import checkpoints, events, jobs, tunings
+from pegbox.wire.fine_tuning import CheckpointMetrics, CreateJob, ResolvedHyperparameters
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """A job's rows in `jobs` and `tunings`."""
+
+    job: QueuedJob
+    request: CreateJob
+    model: str  # the base, or the tuned model that is trained on from
+    seed: int
+    hyperparameters: ResolvedHyperparameters
+    fine_tuned_model: str | None
+    trained_tokens: int | None
+    result_file: str | None
+    estimated_finish: int | None
+
+    @property
+    def id(self) -> str:
+        return self.job.id
+
+
+@dataclass(frozen=True, slots=True)
+class ToldEvent:
+    """A row of `job_events`."""
+
+    id: str
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    type: Literal["message", "metrics"]
+    message: str
+    data: dict[str, object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A row of `checkpoints`."""
+
+    id: str
+    job_id: str
+    created_at: int
+    step: int
+    model: str
+    metrics: CheckpointMetrics
+
+
+_BOTH = select(jobs, tunings).join(tunings, tunings.c.job_id == jobs.c.id)
+
+
+def find(tx: Connection, job_id: str) -> Tuning | None:
+    row = tx.execute(_BOTH.where(jobs.c.id == job_id)).first()
+    return None if row is None else _tuning(row)
+
+
+def list_jobs(
+    tx: Connection, *, after: str | None, limit: int, metadata: dict[str, str] | Literal["null"]
+) -> Slice[Tuning]:
+    """Newest first; `metadata` keeps the jobs that carry all its pairs, "null" those that carry none."""
+    query: Select[Any] = _BOTH
+    stored = tunings.c.request["metadata"]
+    if metadata == "null":
+        query = query.where(stored.as_string().is_(None))
+    else:
+        for key, value in metadata.items():
+            query = query.where(stored[key].as_string() == value)
+    page = fetch(tx, query, jobs.c.seq, jobs.c.id, after, limit)
+    return Slice([_tuning(row) for row in page.items], page.has_more)
+
+
+def list_events(tx: Connection, job_id: str, *, after: str | None, limit: int) -> Slice[ToldEvent]:
+    query = select(events).where(events.c.job_id == job_id)
+    page = fetch(tx, query, events.c.seq, events.c.id, after, limit)
+    told = [
+        ToldEvent(row.id, row.created_at, row.level, row.type, row.message, row.data) for row in page.items
+    ]
+    return Slice(told, page.has_more)
+
+
+def list_checkpoints(tx: Connection, job_id: str, *, after: str | None, limit: int) -> Slice[Checkpoint]:
+    """Highest step first."""
+    query = select(checkpoints).where(checkpoints.c.job_id == job_id)
+    page = fetch(tx, query, checkpoints.c.seq, checkpoints.c.id, after, limit)
+    return Slice([checkpoint(row) for row in page.items], page.has_more)
+
+
+def checkpoint(row: Row[Any]) -> Checkpoint:
+    return Checkpoint(
+        row.id, row.job_id, row.created_at, row.step, row.model, CheckpointMetrics(**row.metrics)
+    )
+
+
+def _tuning(row: Row[Any]) -> Tuning:
+    return Tuning(
+        job=store.from_row(row),
+        request=CreateJob(**row.request),
+        model=row.model,
+        seed=row.seed,
+        hyperparameters=ResolvedHyperparameters(**row.hyperparameters),
+        fine_tuned_model=row.fine_tuned_model,
+        trained_tokens=row.trained_tokens,
+        result_file=row.result_file,
+        estimated_finish=row.estimated_finish,
+    )

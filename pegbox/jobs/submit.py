@@ -1,0 +1,136 @@
+"""Create and cancel jobs. Creating checks what is cheap to check; what is in the files is checked later, in
+`prepare`, so that bad data makes a failed job and never a refused request."""
+
+import random
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import insert, select
+
+from pegbox import ids
+from pegbox.adapters import Adapters
+from pegbox.catalog.models import Catalog
+from pegbox.errors import InvalidRequest, NotFound
+from pegbox.files import Files
+from pegbox.jobs import records
+from pegbox.jobs.records import Tuning
+from pegbox.queue import store
+from pegbox.queue.states import Status, is_final
+from pegbox.queue.store import Event
+from pegbox.storage.db import Database
+from pegbox.storage.tables import jobs, tunings
+from pegbox.wire.fine_tuning import CreateJob, ResolvedHyperparameters
+
+_RETRY_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What jobs are made from."""
+
+    db: Database
+    files: Files
+    adapters: Adapters
+    catalog: Catalog
+
+
+def create(desk: Desk, request: CreateJob, *, is_retry: bool = False) -> Tuning:
+    """Store a job and acknowledge it.
+
+    `is_retry` says that the client repeats a call whose answer it did not get: if the first one made a job within
+    the last minute, that job is the answer. Raises InvalidRequest for what can never become a job.
+    """
+    model = _check_model(desk, request)
+    _check_method(request)
+    _check_file(desk, "training_file", request.training_file)
+    if request.validation_file is not None:
+        _check_file(desk, "validation_file", request.validation_file)
+    body = request.model_dump(mode="json")
+    asked = request.asked()
+    shown = ResolvedHyperparameters(**{k: v for k, v in asked.model_dump().items() if v is not None})
+    with desk.db.write() as tx:
+        if is_retry:
+            recent = jobs.c.created_at >= int(time.time()) - _RETRY_SECONDS
+            query = select(tunings.c.job_id, tunings.c.request).join(jobs, jobs.c.id == tunings.c.job_id)
+            for row in tx.execute(query.where(recent).order_by(jobs.c.seq.desc())):
+                if row.request == body:
+                    return _existing(records.find(tx, row.job_id), row.job_id)
+        job_id = ids.mint("job")
+        store.enqueue(tx, job_id)
+        seed = request.seed if request.seed is not None else random.SystemRandom().randrange(2**31)
+        values = {"job_id": job_id, "request": body, "model": model, "seed": seed}
+        tx.execute(insert(tunings).values(**values, hyperparameters=shown.model_dump()))
+        validating = f"Validating training file: {request.training_file}"
+        if request.validation_file is not None:
+            validating += f" and validation file: {request.validation_file}"
+        created = Event("created", f"Created fine-tuning job: {job_id}")
+        store.tell(tx, job_id, created, Event("validating", validating))
+        return _existing(records.find(tx, job_id), job_id)
+
+
+def cancel(desk: Desk, job_id: str) -> Tuning:
+    """Cancel at once, whatever the job is doing; its worker notices that it lost the job and stops the run.
+
+    Raises NotFound, and InvalidRequest where the job has already ended.
+    """
+    with desk.db.write() as tx:
+        tuning = _existing(records.find(tx, job_id), job_id)
+        if is_final(tuning.job.status):
+            raise InvalidRequest(
+                f"Job has already completed: {job_id} is {tuning.job.status} and can't be cancelled.",
+                code="invalid_job_state",
+            )
+        because = Event("ended", "Fine tuning process stopping due to job cancellation", level="warn")
+        store.move(tx, tuning.job, Status.CANCELLED, because=because)
+        return _existing(records.find(tx, job_id), job_id)
+
+
+def get(desk: Desk, job_id: str) -> Tuning:
+    """Raises NotFound in the API's own words."""
+    with desk.db.read() as tx:
+        return _existing(records.find(tx, job_id), job_id)
+
+
+def _existing(tuning: Tuning | None, job_id: str) -> Tuning:
+    if tuning is None:
+        raise NotFound(f"Could not find fine tune: {job_id}", param="fine_tune_id", code="fine_tune_not_found")
+    return tuning
+
+
+def _check_model(desk: Desk, request: CreateJob) -> str:
+    """The name that the job shows: an alias becomes its base; a tuned model stays itself."""
+    if adapter := desk.adapters.find(request.model):
+        return adapter.name
+    if resolved := desk.catalog.find(request.model):
+        return resolved.base.name
+    known = ", ".join(model.name for model in desk.catalog.list()) or "none: run `pegbox models pull`"
+    raise InvalidRequest(
+        f"Model {request.model} is not available for fine-tuning or does not exist. Base models here: {known}.",
+        param="model",
+        code="model_not_available",
+    )
+
+
+def _check_method(request: CreateJob) -> None:
+    if request.method is not None and request.method.type != "supervised":
+        raise InvalidRequest(
+            f"Method '{request.method.type}' is not supported by this server; use 'supervised'.",
+            param="method.type",
+            code="unsupported_value",
+        )
+
+
+def _check_file(desk: Desk, param: str, file_id: str) -> None:
+    file = desk.files.find(file_id)
+    if file is None:
+        raise InvalidRequest(
+            f"invalid {param}: {file_id} does not exist. Upload it with purpose 'fine-tune' and use the id you get.",
+            param=param,
+            code="file_not_found",
+        )
+    if file.purpose != "fine-tune":
+        raise InvalidRequest(
+            f"invalid {param}: {file_id} has purpose '{file.purpose}'; upload it again with purpose 'fine-tune'.",
+            param=param,
+            code="invalid_file_purpose",
+        )

@@ -1,0 +1,64 @@
+"""The statuses of a job and the moves between them. Pure; the diagram in ARCHITECTURE.md is made from MOVES."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """The API's own six words."""
+
+    VALIDATING = "validating_files"  # created; its files are yet to be checked
+    QUEUED = "queued"  # checked; waits for a free runner
+    RUNNING = "running"  # a child process trains
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+MOVES: Mapping[Status, frozenset[Status]] = {
+    Status.VALIDATING: frozenset({Status.QUEUED, Status.FAILED, Status.CANCELLED}),
+    Status.QUEUED: frozenset({Status.RUNNING, Status.FAILED, Status.CANCELLED}),
+    Status.RUNNING: frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED}),
+    Status.SUCCEEDED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.CANCELLED: frozenset(),
+}
+
+
+def is_final(status: Status) -> bool:
+    return not MOVES[status]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a job failed, as its `error` shows it."""
+
+    code: str
+    message: str
+    param: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    """A row of `jobs`."""
+
+    id: str
+    status: Status
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+    attempt: int
+    lease_token: str | None
+    lease_until: float | None
+    failure: Failure | None
+
+
+def diagram() -> str:
+    """MOVES as a mermaid state diagram."""
+    lines = ["stateDiagram-v2", f"    [*] --> {Status.VALIDATING}"]
+    for status, targets in MOVES.items():
+        lines += [f"    {status} --> {target}" for target in Status if target in targets]
+        if not targets:
+            lines.append(f"    {status} --> [*]")
+    return "\n".join(lines)

@@ -1,0 +1,37 @@
+"""One page of a query. All lists of the API are paged the same way: `after` an id, `limit`, newest first."""
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, select
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Generic[Item]):
+    items: list[Item]
+    has_more: bool
+
+
+def fetch(
+    tx: Connection,
+    query: Select[Any],
+    seq: ColumnElement[int],
+    name: ColumnElement[str],
+    after: str | None,
+    limit: int,
+    *,
+    newest_first: bool = True,
+) -> Slice[Row[Any]]:
+    """The rows that follow the row named `after`, at most `limit`.
+
+    An `after` that names no row gives an empty page: a client that pages while things are deleted comes to an
+    end instead of starting over.
+    """
+    if after is not None:
+        at = select(seq).where(name == after).scalar_subquery()
+        query = query.where(seq < at if newest_first else seq > at)
+    query = query.order_by(seq.desc() if newest_first else seq.asc()).limit(limit + 1)
+    rows = list(tx.execute(query))
+    return Slice(rows[:limit], has_more=len(rows) > limit and limit > 0)

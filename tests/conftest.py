@@ -1,0 +1,224 @@
+"""Fixtures: a tiny random model in hub layout, a models directory, a real server process, the stock client."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+from openai import OpenAI
+
+KEY = "sk-test-0123456789abcdef"
+CHATML = (
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SMOLLM2 = "smollm2-135m-instruct"
+
+
+def chat_row(user: str, answer: str, system: str | None = "Answer in one word.") -> dict[str, object]:
+    messages = [{"role": "system", "content": system}] if system else []
+    return {"messages": [*messages, {"role": "user", "content": user}, {"role": "assistant", "content": answer}]}
+
+
+def write_jsonl(path: Path, rows: list[object]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def rows(n: int) -> list[object]:
+    words = ["red", "green", "blue", "white"]
+    return [chat_row(f"Question number {i} about {words[i % 4]} things?", words[i % 4]) for i in range(n)]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two layers with random weights and a byte-level tokenizer that knows ChatML's marks."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-model")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocabulary = {token: i for i, token in enumerate(specials + alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(specials)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=specials[0], eos_token=specials[2], pad_token=specials[2]
+    )
+    fast.chat_template = CHATML
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
+        bos_token_id=0, eos_token_id=2, pad_token_id=2, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_catalog(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models directory in which the tiny model stands under the default base's name, so that aliases work."""
+    from pegbox.catalog.models import MANIFEST, BaseModel, save_manifest
+
+    root = tmp_path_factory.mktemp("models")
+    for name in (SMOLLM2, "tiny"):
+        (root / name).mkdir()
+        model = BaseModel(
+            name=name, folder=str(tiny_model), created_at=1, source="tests", formats=("chat", "completion"),
+            context=512, hidden_size=64, parameters=1, license="Apache-2.0", fingerprint="tiny",
+        )  # fmt: skip
+        save_manifest(root / name / MANIFEST, model)
+    return root
+
+
+@pytest.fixture(scope="session")
+def smollm2_models() -> Path:
+    """The models directory that holds the real SmolLM2, which `make setup` brought."""
+    from pegbox.settings import Settings
+
+    root = Settings().models
+    if not (root / SMOLLM2 / "pegbox.json").exists():
+        pytest.skip(f"SmolLM2 is not in {root}: run `make setup` (or `pegbox models pull {SMOLLM2}`)")
+    return root
+
+
+@dataclass
+class Server:
+    """A real `pegbox serve` in a process of its own; `kill` and `start` it at will."""
+
+    data_dir: Path
+    models_dir: Path
+    extra_env: dict[str, str] = field(default_factory=dict)
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def log(self) -> Path:
+        return self.data_dir.parent / "server.log"
+
+    def start(self) -> "Server":
+        self.port = self.port or free_port()
+        env = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("PEGBOX_", "OPENAI_"))},
+            "PEGBOX_API_KEY": KEY,
+            "PEGBOX_MODELS_DIR": str(self.models_dir),
+            **self.extra_env,
+        }
+        command = [sys.executable, "-m", "pegbox.cli.main", "serve", "--data-dir", str(self.data_dir), "--port", str(self.port)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"http://127.0.0.1:{self.port}/healthz", timeout=2).status_code == 200:
+                    return self
+            except httpx.HTTPError:
+                time.sleep(0.05)
+            if self.process.poll() is not None:
+                break
+        raise AssertionError(f"the server did not start:\n{self.log.read_text('utf-8')}")
+
+    def kill(self) -> None:
+        """As a power cut would: no goodbye."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def client(self, **options: object) -> OpenAI:
+        options = {"_strict_response_validation": True, "max_retries": 0, "timeout": 120, **options}
+        return OpenAI(base_url=self.base_url, api_key=KEY, **options)
+
+    def http(self) -> httpx.Client:
+        return httpx.Client(base_url=self.base_url, headers={"authorization": f"Bearer {KEY}"}, timeout=60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+ServerMaker = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def server(tiny_catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server with the tiny model, shared by tests that leave it as they found it."""
+    running = Server(tmp_path_factory.mktemp("server") / "data", tiny_catalog).start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def new_server(tiny_catalog: Path, tmp_path: Path) -> Iterator[ServerMaker]:
+    """Make servers of a test's own, with settings: `new_server(PEGBOX_HOLDOUT="false")`."""
+    made: list[Server] = []
+
+    def make(models_dir: Path | None = None, **env: str) -> Server:
+        root = tmp_path / f"server{len(made)}"
+        root.mkdir()
+        running = Server(root / "data", models_dir or tiny_catalog, env).start()
+        made.append(running)
+        return running
+
+    yield make
+    for running in made:
+        running.stop()
+        shutil.rmtree(running.data_dir, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def client(server: Server) -> OpenAI:
+    return server.client()
+
+
+def upload(client: OpenAI, path: Path, purpose: str = "fine-tune") -> str:
+    with path.open("rb") as file:
+        return client.files.create(file=file, purpose=purpose).id  # type: ignore[arg-type]
+
+
+def upload_bytes(client: OpenAI, content: bytes, name: str = "train.jsonl") -> str:
+    return client.files.create(file=(name, content), purpose="fine-tune").id
+
+
+def finished(client: OpenAI, job_id: str, seconds: float = 300):
+    """The job, once it has ended."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        job = client.fine_tuning.jobs.retrieve(job_id)
+        if job.status in ("succeeded", "failed", "cancelled"):
+            return job
+        time.sleep(0.1)
+    raise AssertionError(f"{job_id} did not end within {seconds} s: {job}")
+
+
+def messages(client: OpenAI, job_id: str) -> list[str]:
+    """A job's events, oldest first."""
+    return [event.message for event in client.fine_tuning.jobs.list_events(job_id, limit=100)][::-1]
