@@ -1,0 +1,31 @@
+"""`pegbox serve`: start the server and say how to reach it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pegbox.errors import PegboxError
+from pegbox.settings import Settings
+
+
+def serve(
+    data_dir: Annotated[Path | None, typer.Option(help="Where files, jobs and tuned models are kept.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+) -> None:
+    """Start the server. Every setting of PEGBOX_* counts; these options win over it."""
+    given = {"data_dir": data_dir, "host": host, "port": port}
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    import uvicorn
+
+    from pegbox.api.app import create_app
+
+    try:
+        server = create_app(settings)
+    except PegboxError as error:
+        raise SystemExit(f"pegbox: {error}") from None
+    typer.echo(f"pegbox listens on http://{settings.host}:{settings.port}/v1 and keeps its data in {settings.root}")
+    if server.new_key:
+        typer.echo(f"API key (shown this once; clients need it as OPENAI_API_KEY): {server.new_key}")
+    uvicorn.run(server.app, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=5)
