@@ -44,9 +44,7 @@ class Files:
         """Where an upload is written until `keep` makes it a file."""
         return self._blobs.begin()
 
-    def keep(
-        self, written: Path, *, filename: str, purpose: str, sha256: str, expires_in: int | None = None
-    ) -> File:
+    def keep(self, written: Path, *, filename: str, purpose: str, sha256: str, expires_in: int | None = None) -> File:
         """Make a fully written, fsynced upload a file: bytes first, then the row that acknowledges them."""
         now = int(time.time())
         size = written.stat().st_size

@@ -19,9 +19,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
     api_key: SecretStr | None = Field(None, description="the first API key; made and printed once if unset")
-    organization: str = Field(
-        "pegbox", pattern=r"^[a-z0-9-]+$", description="ORG in the names of tuned models"
-    )
+    organization: str = Field("pegbox", pattern=r"^[a-z0-9-]+$", description="ORG in the names of tuned models")
 
     max_file_bytes: int = Field(512 * MIB, gt=0, description="largest file that may be uploaded")
     max_body_bytes: int = Field(4 * MIB, gt=0, description="largest JSON body")

@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1/models")
 @router.get("")
 def list_models(parts: ServerParts) -> Page[wire.Model]:
     catalog, organization = parts.desk.catalog, parts.settings.organization
-    found = [_base(model.name, model) for model in catalog.list()]
+    found = [_base(model.name, model) for model in catalog.bases()]
     found += [_base(alias.name, model) for alias, model in catalog.aliases()]
     found += [_tuned(adapter, organization) for adapter in parts.desk.adapters.list()]
     first, last = (found[0].id, found[-1].id) if found else (None, None)

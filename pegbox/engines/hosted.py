@@ -25,7 +25,14 @@ class HostedEngine:
     """A child process that holds one base model. Safe to use from many threads."""
 
     def __init__(self, folder: Path, log_file: Path, *, threads: int, loaded_adapters: int) -> None:
-        command = [sys.executable, "-m", "pegbox.engines.host", str(folder), str(threads), str(loaded_adapters)]
+        command = [
+            sys.executable,
+            "-m",
+            "pegbox.engines.host",
+            str(folder),
+            str(threads),
+            str(loaded_adapters),
+        ]
         log_file.parent.mkdir(parents=True, exist_ok=True)
         with log_file.open("ab") as errors:
             self._process = subprocess.Popen(

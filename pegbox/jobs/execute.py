@@ -105,9 +105,7 @@ def _publish(desk: Desk, settings: Settings, tuning: Tuning, run: RunDir, traine
         store.hold(tx, tuning.job)
         desk.files.record(tx, results)
         last = f"adapters/{tuning.id}/step-{curve[-1].step:06d}"  # the final epoch's checkpoint is the model
-        desk.adapters.publish(
-            tx, name=name, base=recipe.base, job_id=tuning.id, format_=recipe.format, key=last
-        )
+        desk.adapters.publish(tx, name=name, base=recipe.base, job_id=tuning.id, format_=recipe.format, key=last)
         values = {"fine_tuned_model": name, "trained_tokens": trained_tokens, "result_file": results.id}
         row = update(tunings).where(tunings.c.job_id == tuning.id)
         tx.execute(row.values(**values, estimated_finish=None))

@@ -39,32 +39,32 @@ class Follower:
         metrics, metrics_read = self._run.metrics(self._metrics_read)
         if not notes and not metrics:
             return
-        for note in notes:
-            if note.checkpoint:
-                self._desk.adapters.store(self._run.checkpoints / note.checkpoint, self._key(note.step))
-        told: list[tuple[int, int, StepMetrics | Note]] = [(m.step, 0, m) for m in metrics]
-        told += [(n.step, 1, n) for n in notes]
-        dropped: list[Checkpoint] = []
+        saved = [note for note in notes if note.checkpoint]
+        for note in saved:
+            self._desk.adapters.store(self._run.checkpoints / str(note.checkpoint), self._key(note.step))
         with self._desk.db.write() as tx:
             store.hold(tx, self._tuning.job)
-            for _, _, item in sorted(told, key=lambda entry: entry[:2]):
-                if isinstance(item, StepMetrics):
-                    store.tell(tx, self._tuning.id, step_event(item))
-                elif item.checkpoint:
-                    self._record_checkpoint(tx, item)
-                else:
-                    store.tell(tx, self._tuning.id, Event(item.key, item.message, data=item.data))
+            told: list[StepMetrics | Note] = [*metrics, *notes]
+            for item in sorted(told, key=lambda item: (item.step, isinstance(item, Note))):
+                self._tell(tx, item)
             if metrics:
                 finish = int(time.time() + metrics[-1].seconds_left)
                 row = update(tunings).where(tunings.c.job_id == self._tuning.id)
                 tx.execute(row.values(estimated_finish=finish))
-            if any(note.checkpoint for note in notes):
-                dropped = self._superfluous(tx)
-                tx.execute(delete(checkpoints).where(checkpoints.c.id.in_([c.id for c in dropped])))
+            dropped = self._superfluous(tx) if saved else []
+            tx.execute(delete(checkpoints).where(checkpoints.c.id.in_([c.id for c in dropped])))
         for old in dropped:
             if adapter := self._desk.adapters.find(old.model):
                 self._desk.adapters.delete(adapter)
         self._notes_read, self._metrics_read = notes_read, metrics_read
+
+    def _tell(self, tx: Connection, item: StepMetrics | Note) -> None:
+        if isinstance(item, StepMetrics):
+            store.tell(tx, self._tuning.id, step_event(item))
+        elif item.checkpoint:
+            self._record_checkpoint(tx, item)
+        else:
+            store.tell(tx, self._tuning.id, Event(item.key, item.message, data=item.data))
 
     def _key(self, step: int) -> str:
         return f"adapters/{self._tuning.id}/step-{step:06d}"

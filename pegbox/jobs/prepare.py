@@ -150,9 +150,7 @@ def _base(desk: Desk, tuning: Tuning) -> Base:
 # --- what is in the files ------------------------------------------------------------------------------------
 
 
-def _survey(
-    desk: Desk, which: str, file_id: str, template: Template, base: Base, beat: Callable[[], None]
-) -> Survey:
+def _survey(desk: Desk, which: str, file_id: str, template: Template, base: Base, beat: Callable[[], None]) -> Survey:
     """Read a file through. Raises JobFailure if any of its rows is bad."""
     file = desk.files.find(file_id)
     if file is None:

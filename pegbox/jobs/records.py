@@ -81,9 +81,7 @@ def list_jobs(
 def list_events(tx: Connection, job_id: str, *, after: str | None, limit: int) -> Slice[ToldEvent]:
     query = select(events).where(events.c.job_id == job_id)
     page = fetch(tx, query, events.c.seq, events.c.id, after, limit)
-    told = [
-        ToldEvent(row.id, row.created_at, row.level, row.type, row.message, row.data) for row in page.items
-    ]
+    told = [ToldEvent(row.id, row.created_at, row.level, row.type, row.message, row.data) for row in page.items]
     return Slice(told, page.has_more)
 
 
@@ -95,9 +93,7 @@ def list_checkpoints(tx: Connection, job_id: str, *, after: str | None, limit: i
 
 
 def checkpoint(row: Row[Any]) -> Checkpoint:
-    return Checkpoint(
-        row.id, row.job_id, row.created_at, row.step, row.model, CheckpointMetrics(**row.metrics)
-    )
+    return Checkpoint(row.id, row.job_id, row.created_at, row.step, row.model, CheckpointMetrics(**row.metrics))
 
 
 def _tuning(row: Row[Any]) -> Tuning:

@@ -103,7 +103,7 @@ def _check_model(desk: Desk, request: CreateJob) -> str:
         return adapter.name
     if resolved := desk.catalog.find(request.model):
         return resolved.base.name
-    known = ", ".join(model.name for model in desk.catalog.list()) or "none: run `pegbox models pull`"
+    known = ", ".join(model.name for model in desk.catalog.bases()) or "none: run `pegbox models pull`"
     raise InvalidRequest(
         f"Model {request.model} is not available for fine-tuning or does not exist. Base models here: {known}.",
         param="model",

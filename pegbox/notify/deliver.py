@@ -57,9 +57,7 @@ class Deliverer:
             outbox.delivered(self._desk.db, ending)
 
     def _mail(self, ending: Ending) -> None:
-        latest = (
-            select(checkpoints).where(checkpoints.c.job_id == ending.job_id).order_by(checkpoints.c.step.desc())
-        )
+        latest = select(checkpoints).where(checkpoints.c.job_id == ending.job_id).order_by(checkpoints.c.step.desc())
         with self._desk.db.read() as tx:
             tuning = records.find(tx, ending.job_id)
             row = tx.execute(latest.limit(1)).first()

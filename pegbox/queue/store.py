@@ -97,7 +97,9 @@ def move(
     if not keep_lease:
         values |= {"lease_token": None, "lease_until": None}
     unchanged = and_(
-        jobs.c.id == job.id, jobs.c.status == job.status, jobs.c.lease_token.is_not_distinct_from(job.lease_token)
+        jobs.c.id == job.id,
+        jobs.c.status == job.status,
+        jobs.c.lease_token.is_not_distinct_from(job.lease_token),
     )
     row = tx.execute(update(jobs).where(unchanged).values(**values).returning(jobs)).first()
     if row is None:

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from pegbox.engines.hosted import child_environment
 from pegbox.train.rundir import RunDir

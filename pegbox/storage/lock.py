@@ -17,7 +17,5 @@ def lock_folder(root: Path) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         file.close()
-        raise PegboxError(
-            f"another pegbox server uses {root}; stop it, or give this one its own --data-dir"
-        ) from None
+        raise PegboxError(f"another pegbox server uses {root}; stop it, or give this one its own --data-dir") from None
     return file

@@ -34,4 +34,4 @@ def fetch(
         query = query.where(seq < at if newest_first else seq > at)
     query = query.order_by(seq.desc() if newest_first else seq.asc()).limit(limit + 1)
     rows = list(tx.execute(query))
-    return Slice(rows[:limit], has_more=len(rows) > limit and limit > 0)
+    return Slice(rows[:limit], has_more=len(rows) > limit > 0)

@@ -103,7 +103,11 @@ def train(run: RunDir) -> Result:
         # --- save: at each epoch's end for users, now and then for ourselves -------------------------------
         if ends_epoch:
             name = checkpoint.save(run, State(step, tokens, served=True), model, optimizer)
-            data = {k: v for k, v in asdict(metrics).items() if k.startswith(("step", "train_m", "train_l", "valid", "full"))}
+            data = {
+                k: v
+                for k, v in asdict(metrics).items()
+                if k.startswith(("step", "train_m", "train_l", "valid", "full"))
+            }
             run.tell(Note(f"checkpoint:{step}", step, "", data=data, checkpoint=name))
             snapshot_at = time.monotonic()
         elif time.monotonic() - snapshot_at > recipe.snapshot_seconds:
@@ -137,8 +141,7 @@ def _first_score(score: Score, recipe: Recipe, *, on: str) -> Note:
     return Note(
         key="step:0",
         step=0,
-        message=f"Step 0, {who} before training: full {on} loss={score.loss:.2f}, "
-        f"token accuracy={score.accuracy:.2f}",
+        message=f"Step 0, {who} before training: full {on} loss={score.loss:.2f}, token accuracy={score.accuracy:.2f}",
         data={
             "step": 0,
             f"full_{'valid' if on == 'validation' else 'train'}_loss": score.loss,

@@ -14,7 +14,7 @@ def load_base(folder: str | Path) -> torch.nn.Module:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
     model.requires_grad_(requires_grad=False)
     model.config.use_cache = False
-    return model.eval()  # type: ignore[no-any-return]
+    return model.eval()
 
 
 def attach_adapter(base: torch.nn.Module, recipe: Recipe) -> PeftModel:
@@ -24,9 +24,7 @@ def attach_adapter(base: torch.nn.Module, recipe: Recipe) -> PeftModel:
     """
     torch.manual_seed(recipe.seed)
     if recipe.adapter_folder:
-        return PeftModel.from_pretrained(
-            base, recipe.adapter_folder, is_trainable=True, autocast_adapter_dtype=False
-        )
+        return PeftModel.from_pretrained(base, recipe.adapter_folder, is_trainable=True, autocast_adapter_dtype=False)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=recipe.lora_rank,
@@ -34,7 +32,7 @@ def attach_adapter(base: torch.nn.Module, recipe: Recipe) -> PeftModel:
         lora_dropout=0.0,
         target_modules="all-linear",
     )
-    return get_peft_model(base, config, autocast_adapter_dtype=False)  # type: ignore[no-any-return]
+    return get_peft_model(base, config, autocast_adapter_dtype=False)
 
 
 def trainable(model: PeftModel) -> dict[str, torch.nn.Parameter]:

@@ -18,9 +18,7 @@ def learning_rate(step: int, total: int, recipe: Recipe) -> float:
     return recipe.learning_rate * rise * fall
 
 
-def state_tensors(
-    optimizer: torch.optim.AdamW, parameters: dict[str, torch.nn.Parameter]
-) -> dict[str, torch.Tensor]:
+def state_tensors(optimizer: torch.optim.AdamW, parameters: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
     """AdamW's memory under the adapter's names: `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`."""
     return {
         f"{kind}.{name}": optimizer.state[p][kind]
