@@ -122,7 +122,16 @@ class Server:
             "PEGBOX_MODELS_DIR": str(self.models_dir),
             **self.extra_env,
         }
-        command = [sys.executable, "-m", "pegbox.cli.main", "serve", "--data-dir", str(self.data_dir), "--port", str(self.port)]
+        command = [
+            sys.executable,
+            "-m",
+            "pegbox.cli.main",
+            "serve",
+            "--data-dir",
+            str(self.data_dir),
+            "--port",
+            str(self.port),
+        ]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         deadline = time.monotonic() + 60

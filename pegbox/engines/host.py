@@ -19,6 +19,8 @@ from pegbox.engines.base import AdapterRef, Delta, Engine, Generation, Sampling
 from pegbox.errors import EngineError
 
 Message = dict[str, object]
+# What one request may run into without the others being harmed.
+_FAILURES = (EngineError, RuntimeError, IndexError, ValueError, MemoryError)
 
 
 def serve(engine: Engine, inbox: "queue.Queue[Message | None]", out: TextIO) -> None:
@@ -29,14 +31,17 @@ def serve(engine: Engine, inbox: "queue.Queue[Message | None]", out: TextIO) -> 
             message = inbox.get(block=not streams)
             if message is None or message["op"] == "close":
                 return
-            _begin(engine, message, streams, out)
+            try:
+                _begin(engine, message, streams, out)
+            except _FAILURES as error:
+                _send(out, {"id": message["id"], "error": str(error)})
             continue  # take in everything that waits before making more tokens
         except queue.Empty:
             pass
         for key in list(streams):
             try:
                 delta = next(streams[key])
-            except (EngineError, RuntimeError, IndexError, MemoryError) as error:
+            except _FAILURES as error:
                 del streams[key]
                 _send(out, {"id": key, "error": str(error)})
                 continue
@@ -52,12 +57,9 @@ def _begin(engine: Engine, message: Message, streams: dict[str, Iterator[Delta]]
             streams[key] = engine.stream(generation_from(message["generation"]))  # type: ignore[arg-type]
         case "score":
             tokens, adapter, top = message["tokens"], message["adapter"], message["top"]
-            try:
-                ref = AdapterRef(**adapter) if adapter else None  # type: ignore[arg-type]
-                scores = engine.score(tokens, ref, top)  # type: ignore[arg-type]
-                _send(out, {"id": key, "scores": [score and asdict(score) for score in scores]})
-            except (EngineError, RuntimeError, IndexError, MemoryError) as error:
-                _send(out, {"id": key, "error": str(error)})
+            ref = AdapterRef(**adapter) if adapter else None  # type: ignore[arg-type]
+            scores = engine.score(tokens, ref, top)  # type: ignore[arg-type]
+            _send(out, {"id": key, "scores": [score and asdict(score) for score in scores]})
         case "cancel":
             streams.pop(key, None)
         case "unload":

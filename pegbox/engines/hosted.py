@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -43,7 +44,8 @@ class HostedEngine:
         self._sending = threading.Lock()
         self._waiting: dict[str, queue.Queue[Message]] = {"ready": queue.Queue()}
         self._ids = count(1)
-        threading.Thread(target=self._receive, name="engine-replies", daemon=True).start()
+        self._replies = threading.Thread(target=self._receive, name="engine-replies", daemon=True)
+        self._replies.start()
         try:
             self._take(self._waiting["ready"], timeout=_START_SECONDS)
         except EngineError:
@@ -84,7 +86,10 @@ class HostedEngine:
     def close(self) -> None:
         """End the process; what it was generating is lost."""
         self._process.kill()
-        self._process.wait()
+        self._replies.join()
+        with self._sending, suppress(OSError):  # what was buffered for a dead process can't be flushed
+            if self._process.stdin is not None:
+                self._process.stdin.close()
 
     def _ask(self, message: Message) -> tuple[str, "queue.Queue[Message]"]:
         key = str(next(self._ids))
@@ -113,10 +118,11 @@ class HostedEngine:
 
     def _receive(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            reply = json.loads(line)
-            if waiting := self._waiting.get(reply["id"]):  # else: cancelled meanwhile
-                waiting.put(reply)
+        with self._process.stdout as replies:
+            for line in replies:
+                reply = json.loads(line)
+                if waiting := self._waiting.get(reply["id"]):  # else: cancelled meanwhile
+                    waiting.put(reply)
         self._process.wait()
         for waiting in list(self._waiting.values()):
             waiting.put({"error": self._obituary()})

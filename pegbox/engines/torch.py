@@ -53,6 +53,7 @@ class TorchEngine:
         logits = self._base(input_ids=torch.tensor([list(tokens)]), use_cache=False).logits[0].float()  # (L, V)
         return [None, *(_score(logits[i], token, top) for i, token in enumerate(tokens[1:]))]
 
+    @torch.inference_mode()  # PEFT marks tensors that were made under it
     def unload(self, adapter: str) -> None:
         name = self._loaded.pop(adapter, None)
         if name is not None and self._peft is not None:
