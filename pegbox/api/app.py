@@ -56,22 +56,19 @@ def create_app(settings: Settings) -> Server:
     runs = {Status.QUEUED, Status.RUNNING}
     workers = (
         Worker(db, {Status.VALIDATING}, partial(prepare, desk, settings), name="validate"),
-        *(
-            Worker(db, runs, partial(execute, desk, settings), name=f"run-{i}")
-            for i in range(settings.concurrent_jobs)
-        ),
+        *(Worker(db, runs, partial(execute, desk, settings), name=f"run-{i}") for i in range(settings.concurrent_jobs)),
     )
-    deliverer = Deliverer(desk, settings)
+    threads: tuple[Worker | Deliverer, ...] = (*workers, Deliverer(desk, settings))
     keys = Keys(db)
     new_key = keys.ensure(settings.api_key.get_secret_value() if settings.api_key else None)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         store.release_all(db)
-        for thread in (*workers, deliverer):
+        for thread in threads:
             thread.start()
         yield
-        for thread in (*workers, deliverer):
+        for thread in threads:
             thread.close()
         pool.close()
         db.close()

@@ -1,10 +1,11 @@
-"""/v1/chat/completions"""
+"""The route /v1/chat/completions, and the same by the name of an engine."""
 
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -60,16 +61,17 @@ async def create_for_engine(engine: str, http: Request, parts: ServerParts) -> R
 
 
 async def _answer(request: wire.CreateChat, http: Request, parts: Parts) -> Response:
-    asked = _understand(request, parts)
+    asked = await generate.in_thread(partial(_understand, request, parts))
     if request.stream:
         return await _stream(asked, parts)
     chat = await generate.while_connected(http, lambda gone: _whole(asked, parts, gone))
-    return JSONResponse(chat.model_dump(exclude=_absent(chat)))
+    return JSONResponse(chat.model_dump())
 
 
 def _understand(request: wire.CreateChat, parts: Parts) -> Asked:
     target = generate.find_target(parts, request.model)
     generate.check_format(target, "chat")
+    generate.check_messages(target, request.messages)
     _refuse_unsupported(request)
     try:
         conversation = parse_conversation(request.messages, request.tools, request.functions)
@@ -88,7 +90,7 @@ def _understand(request: wire.CreateChat, parts: Parts) -> Asked:
             max_tokens=generate.room(target, tokens, most, what="messages"),
             stop_ids=target.template.stop_ids,
             adapter=target.adapter,
-            sampling=generate.sampling(request, index),
+            sampling=generate.sampling(request, target, index),
             top_logprobs=top,
         )
         for index in range(request.n or 1)
@@ -184,17 +186,9 @@ def _token_logprob(asked: Asked, piece: Piece) -> wire.TokenLogprob:
 
 
 def _top(asked: Asked, token: int, logprob: float) -> wire.TopLogprob:
-    text = asked.target.template.decode([token], keep_specials=True)
-    return wire.TopLogprob(token=text, logprob=logprob, bytes=list(text.encode()))
-
-
-def _absent(chat: wire.Chat) -> dict[str, object]:
-    """Fields that the API leaves out rather than sending null."""
-    absent = {
-        i: {"message": {name for name in ("tool_calls", "function_call") if getattr(choice.message, name) is None}}
-        for i, choice in enumerate(chat.choices)
-    }
-    return {"choices": absent}
+    template = asked.target.template
+    content = generate.token_bytes(template, token)
+    return wire.TopLogprob(token=generate.token_text(template, token), logprob=logprob, bytes=list(content))
 
 
 # --- answers as they are made --------------------------------------------------------------------------------
@@ -248,9 +242,7 @@ def _after_calls(asked: Asked, index: int, writing: Iterator[Piece]) -> Iterator
     if calls and asked.old_functions:
         yield _chunk(asked, index, wire.Delta(function_call=_function(calls[0])))
     elif calls:
-        deltas = [
-            wire.ToolCallDelta(index=i, **_tool_call(call).model_dump()) for i, call in enumerate(calls)
-        ]
+        deltas = [wire.ToolCallDelta(index=i, **_tool_call(call).model_dump()) for i, call in enumerate(calls)]
         yield _chunk(asked, index, wire.Delta(tool_calls=deltas))
     yield _chunk(asked, index, wire.Delta(), finish=finish)
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -18,7 +19,7 @@ from pegbox.api.generate import Target, Written
 from pegbox.data.render import plain_prompt
 from pegbox.data.template import Template
 from pegbox.engines.base import Generation, TokenScore
-from pegbox.engines.writer import write
+from pegbox.engines.writer import Piece, write
 from pegbox.errors import InvalidRequest
 from pegbox.wire import completions as wire
 
@@ -55,7 +56,7 @@ async def create_for_engine(engine: str, http: Request, parts: ServerParts) -> R
 
 
 async def _answer(request: wire.CreateCompletion, http: Request, parts: Parts) -> Response:
-    asked = _understand(request, parts)
+    asked = await generate.in_thread(partial(_understand, request, parts))
     if request.stream:
         return await generate.stream_events(_chunks(asked, parts))
     done = await generate.while_connected(http, lambda gone: _whole(asked, parts, gone))
@@ -74,7 +75,7 @@ def _understand(request: wire.CreateCompletion, parts: Parts) -> Asked:
             max_tokens=generate.room(target, prompt, most, what="prompt"),
             stop_ids=target.template.stop_ids,
             adapter=target.adapter,
-            sampling=generate.sampling(request, index),
+            sampling=generate.sampling(request, target, index),
             top_logprobs=request.logprobs,
         )
         for prompt in prompts
@@ -93,9 +94,7 @@ def _understand(request: wire.CreateCompletion, parts: Parts) -> Asked:
 
 def _refuse_unsupported(request: wire.CreateCompletion) -> None:
     if request.suffix:
-        raise InvalidRequest(
-            "This model can't fill in text before a suffix.", param="suffix", code="unsupported_value"
-        )
+        raise InvalidRequest("This model can't fill in text before a suffix.", param="suffix", code="unsupported_value")
     if request.best_of is not None and request.best_of != (request.n or 1):
         raise InvalidRequest(
             "best_of larger than n is not supported; ask for n choices and pick.",
@@ -114,10 +113,10 @@ def _prompts(prompt: wire.Prompt | None, template: Template) -> Iterator[list[in
     if not prompt:
         raise InvalidRequest("The list of prompts is empty.", param="prompt", code="invalid_value")
     if isinstance(prompt[0], int):
-        yield _checked(prompt, template)  # type: ignore[arg-type]
+        yield _checked(prompt, template)
         return
     for item in prompt:
-        yield plain_prompt(item, template) if isinstance(item, str) else _checked(item, template)  # type: ignore[arg-type]
+        yield plain_prompt(item, template) if isinstance(item, str) else _checked(item, template)
 
 
 def _checked(tokens: list[int], template: Template) -> list[int]:
@@ -167,17 +166,16 @@ def _choice(
     return wire.Choice(index=index, text=before + answer.text, logprobs=logprobs, finish_reason=answer.finish)
 
 
-def _logprobs(template: Template, tokens: list[int], scores: list[TokenScore | None]) -> wire.Logprobs:
-    texts = [template.decode([token], keep_specials=True) for token in tokens]
-    offsets = [0]
+def _logprobs(template: Template, tokens: list[int], scores: list[TokenScore | None], offset: int = 0) -> wire.Logprobs:
+    texts = [generate.token_text(template, token) for token in tokens]
+    offsets = [offset]
     for text in texts:
         offsets.append(offsets[-1] + len(text))
     return wire.Logprobs(
         tokens=texts,
         token_logprobs=[score.logprob if score else None for score in scores],
         top_logprobs=[
-            {template.decode([t], keep_specials=True): value for t, value in score.top} if score else None
-            for score in scores
+            {generate.token_text(template, t): value for t, value in score.top} if score else None for score in scores
         ],
         text_offset=offsets[:-1],
     )
@@ -189,15 +187,26 @@ def _chunks(asked: Asked, parts: Parts) -> Iterator[wire.Completion]:
         engine = generate.engine_of(parts, asked.target)
         for index, generation in enumerate(asked.generations):
             with closing(write(engine, generation, asked.target.template, asked.stops)) as writing:  # type: ignore[type-var]
+                offset = 0
                 for piece in writing:
                     produced += piece.token is not None
-                    if piece.text or piece.finish:
-                        choice = wire.Choice(index=index, text=piece.text, finish_reason=piece.finish)
+                    logprobs = _piece_logprobs(asked, piece, offset)
+                    offset += sum(map(len, logprobs.tokens)) if logprobs else 0
+                    if piece.text or piece.finish or logprobs:
+                        choice = wire.Choice(
+                            index=index, text=piece.text, logprobs=logprobs, finish_reason=piece.finish
+                        )
                         yield _completion(asked, [choice])
     options = asked.request.stream_options
     if options is not None and options.include_usage:
         used = generate.usage([token for prompt in asked.prompts for token in prompt], produced)
         yield _completion(asked, []).model_copy(update={"usage": used})
+
+
+def _piece_logprobs(asked: Asked, piece: Piece, offset: int) -> wire.Logprobs | None:
+    if piece.token is None or asked.request.logprobs is None:
+        return None
+    return _logprobs(asked.target.template, [piece.token], [piece.score], offset)
 
 
 def _completion(asked: Asked, choices: list[wire.Choice]) -> wire.Completion:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Query, Request
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from pegbox.api.errors import from_validation
 from pegbox.data import strict_json
@@ -92,8 +92,3 @@ def page(items: Slice[Item], name: Callable[[Item], str]) -> Page[Item]:
         last_id=name(found[-1]) if found else None,
         has_more=items.has_more,
     )
-
-
-def wire(value: BaseModel) -> dict[str, object]:
-    """A response as FastAPI is to send it: exactly the fields of its type, nulls included."""
-    return value.model_dump(mode="json")

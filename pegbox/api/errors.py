@@ -18,9 +18,7 @@ _DONT_RETRY = {"x-should-retry": "false"}
 
 
 def body_of(error: RequestError) -> ErrorBody:
-    return ErrorBody(
-        error=ErrorDetail(message=error.message, type=error.type, param=error.param, code=error.code)
-    )
+    return ErrorBody(error=ErrorDetail(message=error.message, type=error.type, param=error.param, code=error.code))
 
 
 def answer(error: RequestError, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -38,7 +36,7 @@ def install(app: FastAPI) -> None:
 
 
 def from_validation(error: ValidationError, body: object) -> InvalidRequest:
-    """pydantic's findings as one error about one field, the first that is wrong."""
+    """The findings of pydantic as one error about one field, the first that is wrong."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     # A union reports each of its members; the literal ones ("auto") say less than the others.
     telling = [e for e in found if e["type"] != "literal_error"] or found
@@ -50,9 +48,7 @@ def _invalid(found: ErrorDetails, body: object) -> InvalidRequest:
     if found["type"] == "extra_forbidden":
         return InvalidRequest(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
     if found["type"] == "missing":
-        return InvalidRequest(
-            f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"
-        )
+        return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
     return InvalidRequest(f"Invalid value for '{param}': {found['msg']}.", param=param, code="invalid_value")
 
 
@@ -95,9 +91,10 @@ async def _query_error(_: Request, error: Exception) -> JSONResponse:
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     asked = f"{request.method} {request.url.path}"
+    allowed = (error.headers or {}).get("Allow", "-")
     messages = {
         404: f"Invalid URL ({asked})",
-        405: f"Not allowed to {request.method} on {request.url.path}; allowed: {(error.headers or {}).get('Allow', '-')}",
+        405: f"Not allowed to {request.method} on {request.url.path}; allowed: {allowed}",
     }
     plain = InvalidRequest(messages.get(error.status_code, str(error.detail)))
     plain.status = error.status_code
@@ -105,6 +102,6 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unexpected(_: Request, _error: Exception) -> JSONResponse:
-    # Starlette raises it again after this answer, and uvicorn logs it.
+    # Starlette raises it again after this answer, and the shell logs it.
     text = "The server had an error while processing your request; its log has the details."
     return answer(RequestError(text), _DONT_RETRY)

@@ -1,4 +1,4 @@
-"""/v1/files"""
+"""The routes below /v1/files."""
 
 import asyncio
 import base64
@@ -46,9 +46,7 @@ def list_files(
     purpose: str | None = None,
     order: Literal["asc", "desc"] = "desc",
 ) -> Page[wire.File]:
-    found = parts.desk.files.list(
-        purpose=purpose, after=paging.after, limit=paging.limit, newest_first=order == "desc"
-    )
+    found = parts.desk.files.list(purpose=purpose, after=paging.after, limit=paging.limit, newest_first=order == "desc")
     return page(Slice([to_wire(file) for file in found.items], found.has_more), lambda file: file.id)
 
 
@@ -73,9 +71,7 @@ def content(file_id: str, parts: ServerParts, encoding: Literal["plain", "base64
         "content-length": str(file.bytes),
         "content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename)}",
     }
-    return StreamingResponse(
-        parts.desk.files.chunks(file), media_type="application/octet-stream", headers=headers
-    )
+    return StreamingResponse(parts.desk.files.chunks(file), media_type="application/octet-stream", headers=headers)
 
 
 def _fields(upload: Upload) -> tuple[str, int | None]:

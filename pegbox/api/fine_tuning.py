@@ -1,4 +1,4 @@
-"""/v1/fine_tuning/jobs"""
+"""The routes below /v1/fine_tuning/jobs."""
 
 from typing import Annotated, Literal
 
@@ -25,9 +25,7 @@ def create(
 
 
 @router.get("")
-def list_jobs(
-    http: Request, parts: ServerParts, paging: Annotated[Paging, Depends(paging(20))]
-) -> Page[wire.Job]:
+def list_jobs(http: Request, parts: ServerParts, paging: Annotated[Paging, Depends(paging(20))]) -> Page[wire.Job]:
     with parts.desk.db.read() as tx:
         found = records.list_jobs(tx, after=paging.after, limit=paging.limit, metadata=_metadata(http))
     jobs = [to_wire(tuning, parts.settings.organization) for tuning in found.items]
@@ -45,9 +43,7 @@ def cancel(job_id: str, parts: ServerParts) -> wire.Job:
 
 
 @router.get("/{job_id}/events")
-def list_events(
-    job_id: str, parts: ServerParts, paging: Annotated[Paging, Depends(paging(20))]
-) -> Page[wire.JobEvent]:
+def list_events(job_id: str, parts: ServerParts, paging: Annotated[Paging, Depends(paging(20))]) -> Page[wire.JobEvent]:
     submit.get(parts.desk, job_id)
     with parts.desk.db.read() as tx:
         found = records.list_events(tx, job_id, after=paging.after, limit=paging.limit)
@@ -76,9 +72,7 @@ def to_wire(tuning: Tuning, organization: str) -> wire.Job:
         training_file=request.training_file,
         validation_file=request.validation_file,
         hyperparameters=tuning.hyperparameters,
-        method=wire.ResolvedMethod(
-            supervised=wire.ResolvedSupervised(hyperparameters=tuning.hyperparameters)
-        ),
+        method=wire.ResolvedMethod(supervised=wire.ResolvedSupervised(hyperparameters=tuning.hyperparameters)),
         fine_tuned_model=tuning.fine_tuned_model,
         finished_at=job.finished_at,
         trained_tokens=tuning.trained_tokens,

@@ -2,11 +2,12 @@
 streamed, and that nobody generates for a client who has gone."""
 
 import json
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -93,7 +94,7 @@ def check_format(target: Target, wanted: Literal["chat", "completion"]) -> None:
     raise NotFound(text, param="model")
 
 
-def sampling(request: CreateChat | CreateCompletion, index: int) -> Sampling:
+def sampling(request: CreateChat | CreateCompletion, target: Target, index: int) -> Sampling:
     """Choice number `index` of a request; a seed makes each choice repeatable, and different."""
     return Sampling(
         temperature=1.0 if request.temperature is None else request.temperature,
@@ -101,7 +102,7 @@ def sampling(request: CreateChat | CreateCompletion, index: int) -> Sampling:
         seed=None if request.seed is None else request.seed + index,
         frequency_penalty=request.frequency_penalty or 0.0,
         presence_penalty=request.presence_penalty or 0.0,
-        logit_bias={_token_id(key): bias for key, bias in (request.logit_bias or {}).items()},
+        logit_bias={_token_id(key, target): bias for key, bias in (request.logit_bias or {}).items()},
     )
 
 
@@ -110,17 +111,27 @@ def stop_sequences(request: CreateChat | CreateCompletion) -> tuple[str, ...]:
     return tuple(text for text in stop if text)
 
 
+def check_messages(target: Target, messages: list[object]) -> None:
+    """More messages than the context has tokens: too long, as can be said without rendering them."""
+    if len(messages) > target.template.context:
+        raise _too_long(target, "messages", f"at least {len(messages)}")
+
+
 def room(target: Target, prompt: list[int], asked: int | None, *, what: str) -> int:
     """How many tokens may follow the prompt. Raises InvalidRequest where none fit."""
     context = target.template.context
     if len(prompt) >= context:
-        raise InvalidRequest(
-            f"This model's maximum context length is {context} tokens. However, your {what} resulted in "
-            f"{len(prompt)} tokens. Please reduce the length of the {what}.",
-            param=what,
-            code="context_length_exceeded",
-        )
+        raise _too_long(target, what, str(len(prompt)))
     return min(asked if asked is not None else context, context - len(prompt))
+
+
+def _too_long(target: Target, what: str, tokens: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"This model's maximum context length is {target.template.context} tokens. However, your {what} resulted in "
+        f"{tokens} tokens. Please reduce the length of the {what}.",
+        param=what,
+        code="context_length_exceeded",
+    )
 
 
 def engine_of(parts: Parts, target: Target) -> Engine:
@@ -140,6 +151,35 @@ def answer_whole(
     return Written("".join(p.text for p in pieces), tuple(pieces), pieces[-1].finish or "stop")
 
 
+def token_bytes(template: Template, token: int) -> bytes:
+    """What a token stands for. It may be part of a character, as many tokens of an emoji are."""
+    text = template.decode([token], keep_specials=True)
+    if "\ufffd" not in text:
+        return text.encode()
+    name = template.tokenizer.id_to_token(token) or ""
+    if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", name):
+        return bytes.fromhex(byte.group(1))
+    known = _byte_alphabet()
+    return bytes(known[c] for c in name) if known.keys() >= set(name) else text.encode()
+
+
+def token_text(template: Template, token: int) -> str:
+    """A token as log-probabilities name it: text, or its bytes in hexadecimal where it is no whole characters."""
+    content = token_bytes(template, token)
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in content)
+
+
+@cache
+def _byte_alphabet() -> dict[str, int]:
+    """The letters in which byte-level tokenizers (GPT-2's and its heirs') write the 256 bytes."""
+    plain = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = (byte for byte in range(256) if byte not in plain)
+    return {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
 def usage(prompt: list[int], completion_tokens: int) -> Usage:
     return Usage(
         prompt_tokens=len(prompt),
@@ -148,13 +188,18 @@ def usage(prompt: list[int], completion_tokens: int) -> Usage:
     )
 
 
+async def in_thread(work: Callable[[], Answer]) -> Answer:
+    """Rendering and encoding a long prompt takes time that other requests are not to wait for."""
+    return await anyio.to_thread.run_sync(work, limiter=_threads())
+
+
 async def while_connected(request: Request, work: Callable[[threading.Event], Answer]) -> Answer:
     """Run `work` in a thread; set its event if the client hangs up."""
     gone = threading.Event()
     answers: list[Answer] = []
 
     async def watch() -> None:
-        while not await request.is_disconnected():
+        while not await request.is_disconnected():  # noqa: ASYNC110 - there is no event to wait for
             await anyio.sleep(0.25)
         gone.set()
 
@@ -179,9 +224,7 @@ async def stream_events(chunks: Iterator[BaseModel]) -> StreamingResponse:
     proper status."""
     first = await anyio.to_thread.run_sync(next, chunks, None, limiter=_threads())
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(
-        _events(first, chunks), media_type="text/event-stream; charset=utf-8", headers=headers
-    )
+    return StreamingResponse(_events(first, chunks), media_type="text/event-stream; charset=utf-8", headers=headers)
 
 
 async def _events(first: BaseModel | None, chunks: Iterator[BaseModel]) -> AsyncIterator[str]:
@@ -213,7 +256,12 @@ def _ref(parts: Parts, adapter: Adapter) -> AdapterRef:
     return AdapterRef(adapter.name, str(parts.desk.adapters.path(adapter)))
 
 
-def _token_id(key: str) -> int:
-    if not key.isdigit():
-        raise InvalidRequest(f"'{key[:20]}' is not a token id.", param="logit_bias", code="invalid_value")
+def _token_id(key: str, target: Target) -> int:
+    known = target.template.tokenizer.get_vocab_size()
+    if not (key.isascii() and key.isdigit() and len(key) < 10 and int(key) < known):
+        raise InvalidRequest(
+            f"Invalid key in 'logit_bias': {key[:20]}. Keys are token ids, from 0 to {known - 1}.",
+            param="logit_bias",
+            code="invalid_value",
+        )
     return int(key)

@@ -3,9 +3,11 @@
 It stands before the framework, because the framework reads a whole body before it asks who sent it.
 """
 
+import logging
 import re
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,9 +18,10 @@ from pegbox.auth import Keys
 from pegbox.errors import BodyTooLarge, RequestError, Unauthorized
 from pegbox.settings import Settings
 
+log = logging.getLogger(__name__)
 _OPEN_PATHS = frozenset({"/healthz"})
 _FORM_OVERHEAD = 64 * 1024
-_DEPLOYMENT = re.compile(r"/v1/deployments/([^/]+)/(chat/completions|completions)")
+_DEPLOYMENT = re.compile(r"/v1/deployments/(.+?)/(chat/completions|completions)")
 
 
 def normal_path(path: str) -> str:
@@ -28,7 +31,9 @@ def normal_path(path: str) -> str:
     """
     path = re.sub(r"/{2,}", "/", path).rstrip("/") or "/"
     path = re.sub(r"^/openai(/v1)?(?=/|$)", "/v1", path)
-    return _DEPLOYMENT.sub(r"/v1/engines/\1/\2", path)
+    if deployment := _DEPLOYMENT.fullmatch(path):
+        return "/v1/engines/{}/{}".format(*deployment.groups())
+    return path
 
 
 class Shell:
@@ -42,7 +47,8 @@ class Shell:
             await self._app(scope, receive, send)
             return
         scope["path"] = normal_path(scope["path"])
-        send = self._with_headers(send)
+        sent = _Sent()
+        send = self._with_headers(send, sent)
         request = Request(scope)
         try:
             if scope["path"] not in _OPEN_PATHS:
@@ -50,9 +56,18 @@ class Shell:
             limit = self._body_limit(scope)
             _check_length(request, limit)
         except RequestError as error:
-            await answer(error, {"connection": "close"})(scope, receive, send)
+            # The server reads what a client still sends and drops it, so that the client gets to read the answer: on
+            # a closed connection it would see a broken pipe. One that waits to be asked for its body sends none.
+            headers = {"connection": "close"} if "expect" in request.headers else None
+            await answer(error, headers)(scope, receive, send)
             return
-        await self._app(scope, _limited(receive, limit), send)
+        try:
+            await self._app(scope, _limited(receive, limit), send)
+        except Exception:
+            if not sent.complete:
+                raise
+            # The client has its answer (`errors._unexpected`), and keeps its connection.
+            log.exception("%s %s failed", scope["method"], scope["path"])
 
     def _check_key(self, request: Request) -> None:
         key = request.headers.get("api-key") or ""  # Azure's way
@@ -73,7 +88,7 @@ class Shell:
             return self._settings.max_file_bytes + _FORM_OVERHEAD
         return self._settings.max_body_bytes
 
-    def _with_headers(self, send: Send) -> Send:
+    def _with_headers(self, send: Send, sent: "_Sent") -> Send:
         started = time.perf_counter()
         request_id = ids.mint("request")
 
@@ -91,8 +106,16 @@ class Shell:
                     ),
                 ]
             await send(message)
+            sent.complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         return send_with_headers
+
+
+@dataclass(slots=True)
+class _Sent:
+    """How far an answer has come."""
+
+    complete: bool = False
 
 
 def _encoded(*headers: tuple[str, str]) -> Iterable[tuple[bytes, bytes]]:

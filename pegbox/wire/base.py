@@ -10,9 +10,16 @@ JSONObject = dict[str, object]
 
 
 class Request(BaseModel):
-    """A body that a client sends. An unknown field is refused rather than dropped in silence."""
+    """A body that a client sends. An unknown field is refused rather than dropped in silence, and so is a value of
+    another type: `true` is not 1 and "3" is not 3."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def is_absent(value: object) -> bool:
+    """For `exclude_if`: the API leaves such a field out rather than sending null, and scripts write
+    `delta.get("content", "")`."""
+    return value is None
 
 
 class Response(BaseModel):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pegbox.wire.base import Request, Response
+from pegbox.wire.base import Request, Response, is_absent
 
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -98,8 +98,8 @@ class Message(Response):
     role: Literal["assistant"] = "assistant"
     content: str | None
     refusal: None = None
-    tool_calls: list[ToolCall] | None = None
-    function_call: Function | None = None
+    tool_calls: list[ToolCall] | None = Field(default=None, exclude_if=is_absent)
+    function_call: Function | None = Field(default=None, exclude_if=is_absent)
 
 
 class TopLogprob(Response):
@@ -142,10 +142,10 @@ class ToolCallDelta(Response):
 
 
 class Delta(Response):
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-    tool_calls: list[ToolCallDelta] | None = None
-    function_call: Function | None = None
+    role: Literal["assistant"] | None = Field(default=None, exclude_if=is_absent)
+    content: str | None = Field(default=None, exclude_if=is_absent)
+    tool_calls: list[ToolCallDelta] | None = Field(default=None, exclude_if=is_absent)
+    function_call: Function | None = Field(default=None, exclude_if=is_absent)
 
 
 class ChunkChoice(Response):
@@ -162,4 +162,4 @@ class Chunk(Response):
     model: str
     choices: list[ChunkChoice]
     system_fingerprint: str
-    usage: Usage | None = None
+    usage: Usage | None = Field(default=None, exclude_if=is_absent)

@@ -18,9 +18,7 @@ class Hyperparameters(Request):
     """As a client sends them: numbers, "auto" or null (which means "auto")."""
 
     n_epochs: Annotated[Auto | Annotated[int, Field(ge=1, le=50)] | None, BeforeValidator(_azure_auto)] = None
-    batch_size: Annotated[Auto | Annotated[int, Field(ge=1, le=256)] | None, BeforeValidator(_azure_auto)] = (
-        None
-    )
+    batch_size: Annotated[Auto | Annotated[int, Field(ge=1, le=256)] | None, BeforeValidator(_azure_auto)] = None
     learning_rate_multiplier: Auto | Annotated[float, Field(gt=0)] | None = None
 
 
