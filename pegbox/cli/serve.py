@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pegbox.cli.local import read_settings
 from pegbox.errors import PegboxError
-from pegbox.settings import Settings
 
 
 def serve(
@@ -15,8 +15,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
 ) -> None:
     """Start the server. Every setting of PEGBOX_* counts; these options win over it."""
-    given = {"data_dir": data_dir, "host": host, "port": port}
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    settings = read_settings(data_dir=data_dir, host=host, port=port)
     import uvicorn
 
     from pegbox.api.app import create_app
