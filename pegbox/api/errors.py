@@ -38,26 +38,27 @@ def install(app: FastAPI) -> None:
 def from_validation(error: ValidationError, body: object) -> InvalidRequest:
     """The findings of pydantic as one error about one field, the first that is wrong."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    # A union reports each of its members; the literal ones ("auto") say less than the others.
-    telling = [e for e in found if e["type"] != "literal_error"] or found
-    return _invalid(telling[0], body)
-
-
-def _invalid(found: ErrorDetails, body: object) -> InvalidRequest:
-    param = _param(found["loc"], body)
-    if found["type"] == "extra_forbidden":
+    # A union reports what each of its members finds. One that got as far as a value's limits says most.
+    telling = [e for e in found if e["type"] != "literal_error" and not e["type"].endswith("_type")] or found
+    first = telling[0]
+    param = _param(first, body)
+    if first["type"] == "extra_forbidden":
         return InvalidRequest(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
-    if found["type"] == "missing":
+    if first["type"] == "missing":
         return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
-    return InvalidRequest(f"Invalid value for '{param}': {found['msg']}.", param=param, code="invalid_value")
+    same = [e["msg"] for e in telling if _param(e, body) == param]
+    wanted = " or ".join(dict.fromkeys(text.removeprefix("Input should be ") for text in same))
+    text = f"Input should be {wanted}" if same[0].startswith("Input should be ") else same[0]
+    return InvalidRequest(f"Invalid value for '{param}': {text}.", param=param, code="invalid_value")
 
 
-def _param(loc: tuple[int | str, ...], body: object) -> str:
+def _param(found: ErrorDetails, body: object) -> str:
     """`('hyperparameters', 'n_epochs', 'constrained-int')` → `hyperparameters.n_epochs`: pydantic adds the names
     of a union's members, which the body does not hold."""
     path = ""
+    loc = found["loc"]
     for i, part in enumerate(loc):
-        if isinstance(body, dict) and (part in body or i == len(loc) - 1):
+        if isinstance(body, dict) and (part in body or (found["type"] == "missing" and i == len(loc) - 1)):
             path += f".{part}" if path else str(part)
             body = body.get(part)
         elif isinstance(body, list) and isinstance(part, int) and part < len(body):
