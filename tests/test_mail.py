@@ -19,7 +19,7 @@ class Mailbox:
         self.messages: list[Message] = []
         self.refuse = 0
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         if self.refuse:
             self.refuse -= 1
             return "451 try again later"
