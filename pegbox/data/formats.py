@@ -6,7 +6,10 @@ here, so that nothing below knows them.
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
+
+from pegbox.data.strict_json import printable
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _ROW_KEYS = {"messages", "tools", "functions", "parallel_tool_calls"}
@@ -14,6 +17,9 @@ _MESSAGE_KEYS = {
     "role", "content", "name", "weight", "function_call", "tool_calls", "tool_call_id",
     "refusal", "audio", "annotations",
 }  # fmt: skip
+# What the API takes; and a row costs two renderings of the template an answer, each as long as the row.
+MAX_MESSAGES = 2_048
+_TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 _PREFERENCE_KEYS = {"preferred_output", "preferred_completion"}
 
 
@@ -80,8 +86,9 @@ def parse_row(value: object) -> Record:
 
 
 def _training_conversation(row: dict[str, object]) -> Conversation:
-    for key in row.keys() - _ROW_KEYS:
-        raise ExtraKeyError("", f'contains an extra "{key}"')
+    _no_extra(row, _ROW_KEYS)
+    if not isinstance(row.get("parallel_tool_calls"), (bool, type(None))):
+        raise FormatError("parallel_tool_calls", "must be true or false")
     conversation = parse_conversation(row["messages"], row.get("tools"), row.get("functions"))
     answers = [message for message in conversation.messages if message.role == "assistant"]
     if not answers:
@@ -95,6 +102,8 @@ def parse_conversation(messages: object, tools: object = None, functions: object
     """The messages and tools of a chat row or a chat request. Raises FormatError."""
     if not isinstance(messages, list) or not messages:
         raise FormatError("messages", "must be a list with at least one message")
+    if len(messages) > MAX_MESSAGES:
+        raise FormatError("messages", f"holds {len(messages):,} messages, more than {MAX_MESSAGES:,}; split it")
     parsed = tuple(_message(f"messages[{i}]", value) for i, value in enumerate(messages))
     return Conversation(parsed, _tools(tools, functions))
 
@@ -102,15 +111,20 @@ def parse_conversation(messages: object, tools: object = None, functions: object
 def _message(where: str, value: object) -> Message:
     if not isinstance(value, dict):
         raise FormatError(where, f"is a {_kind(value)}, not an object with role and content")
-    for key in value.keys() - _MESSAGE_KEYS:
-        raise FormatError(f"{where}.{key}", f'unrecognized key "{key}"; remove it')
+    for key in value:
+        if key not in _MESSAGE_KEYS:
+            shown = printable(key)
+            raise FormatError(f"{where}.{shown}", f'unrecognized key "{shown}"; remove it')
     if "role" not in value:
         raise FormatError(where, "Discriminator 'role' is missing in value")
     role = value["role"]
     if role not in ROLES:
         raise FormatError(f"{where}.role", f"unrecognized role {_show(role)}; use one of {', '.join(ROLES)}")
-    calls = _tool_calls(where, value) if role == "assistant" else ()
+    calls = _tool_calls(where, value)
     content = _content(f"{where}.content", value.get("content"))
+    refusal = _text(f"{where}.refusal", value.get("refusal"))
+    if role == "assistant" and content is None:
+        content = refusal
     if role == "assistant" and not content and not calls:
         raise FormatError(f"{where}.content", "an assistant message needs content or a tool call")
     if content is None and role != "assistant":
@@ -143,17 +157,23 @@ def _content(where: str, value: object) -> str | None:
         raise FormatError(where, f"is a {_kind(value)}; must be text")
     texts = []
     for i, part in enumerate(value):
-        if not isinstance(part, dict) or part.get("type") not in ("text", "input_text", "output_text"):
-            kind = part.get("type") if isinstance(part, dict) else part
+        kind = part.get("type") if isinstance(part, dict) else part
+        if not isinstance(part, dict) or not isinstance(kind, str) or kind not in _TEXT_PARTS:
             raise FormatError(f"{where}[{i}]", f"a part of type {_show(kind)}; this model reads text only")
-        text = part.get("text")
+        key = _TEXT_PARTS[kind]
+        text = part.get(key)
         if not isinstance(text, str):
-            raise FormatError(f"{where}[{i}].text", "must be text")
+            raise FormatError(f"{where}[{i}].{key}", "must be text")
         texts.append(text)
     return "".join(texts)
 
 
 def _tool_calls(where: str, message: dict[str, object]) -> tuple[ToolCall, ...]:
+    if message["role"] != "assistant":
+        for key in ("tool_calls", "function_call"):
+            if message.get(key):
+                raise FormatError(f"{where}.{key}", "only an assistant message calls functions; remove it")
+        return ()
     listed = message.get("tool_calls")
     if listed is None:
         listed = []
@@ -197,14 +217,19 @@ def _tools(tools: object, functions: object) -> tuple[dict[str, object], ...]:
 
 
 def _prompt_completion(row: dict[str, object]) -> PromptCompletion:
-    for key in row.keys() - {"prompt", "completion"}:
-        raise ExtraKeyError("", f'contains an extra "{key}"')
+    _no_extra(row, {"prompt", "completion"})
     prompt, completion = row.get("prompt"), row.get("completion")
     if not isinstance(prompt, str):
         raise FormatError("prompt", "is missing" if prompt is None else f"is a {_kind(prompt)}; must be text")
     if not isinstance(completion, str) or not completion:
         raise FormatError("completion", "must be text that is not empty")
     return PromptCompletion(prompt, completion)
+
+
+def _no_extra(row: dict[str, object], known: Collection[str]) -> None:
+    for key in row:
+        if key not in known:
+            raise ExtraKeyError("", f'contains an extra "{printable(key)}"')
 
 
 def _text(where: str, value: object) -> str | None:

@@ -27,11 +27,9 @@ def read_lines(file: BinaryIO) -> Iterator[Line]:
     number = 0
     while chunk := file.readline(MAX_LINE_BYTES + 1):
         number += 1
-        if number == 1:
-            if chunk.startswith(_UTF16_BOMS) or b"\x00" in chunk[:200]:
-                yield Line(1, None, "the file is UTF-16 or binary, not UTF-8; save it as UTF-8 text")
-                return
-            chunk = chunk.removeprefix(codecs.BOM_UTF8)
+        if number == 1 and (chunk.startswith(_UTF16_BOMS) or b"\x00" in chunk[:200]):
+            yield Line(1, None, "the file is UTF-16 or binary, not UTF-8; save it as UTF-8 text")
+            return
         if len(chunk) > MAX_LINE_BYTES and not chunk.endswith(b"\n"):
             size = len(chunk)
             while not chunk.endswith(b"\n") and (chunk := file.readline(MAX_LINE_BYTES)):
@@ -39,6 +37,8 @@ def read_lines(file: BinaryIO) -> Iterator[Line]:
             limit = MAX_LINE_BYTES // 2**20
             yield Line(number, None, f"the line is {size:,} bytes long, more than {limit} MiB; split the example")
             continue
+        if number == 1:
+            chunk = chunk.removeprefix(codecs.BOM_UTF8)
         try:
             yield Line(number, chunk.rstrip(b"\n").removesuffix(b"\r").decode("utf-8"))
         except UnicodeDecodeError as error:

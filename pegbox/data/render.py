@@ -7,12 +7,16 @@ would begin; whatever the tokenizer does at a boundary, it does on both sides.
 """
 
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import takewhile
+from os.path import commonprefix
 
 from pegbox.data import toolcalls
 from pegbox.data.formats import Conversation, Message, PromptCompletion, Record
-from pegbox.data.template import Template
+from pegbox.data.template import PROBE, Template
 from pegbox.errors import RenderError
+
+_TemplateMessage = dict[str, object]
+_Tool = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +65,15 @@ def plain_prompt(text: str, template: Template) -> list[int]:
 
 
 def encode(segments: list[Segment], template: Template) -> Example:
-    """Segments to tokens, one by one."""
-    pieces = [(template.encode(segment.text), segment.trained) for segment in segments]
-    tokens = list(chain.from_iterable(ids for ids, _ in pieces))
-    trained = list(chain.from_iterable([mark] * len(ids) for ids, mark in pieces))
+    """Segments to tokens, one by one: a segment's tokens depend on nothing that comes after it."""
+    tokens: list[int] = []
+    trained: list[bool] = []
+    before = ""
+    for segment in segments:
+        ids = template.encode(segment.text, after=before)
+        tokens += ids
+        trained += [segment.trained] * len(ids)
+        before = segment.text or before
     return Example(tokens, trained)
 
 
@@ -102,7 +111,7 @@ def _walk(conversation: Conversation, template: Template, *, ask: bool = False) 
             continue
         before = template.render(messages[:i], tools, answer_next=True)
         done = _continue(sequences, done, before)
-        answer = _answer(message, before, template.render(messages[: i + 1], tools), template)
+        answer = _answer(messages[: i + 1], tools, before, template)
         sequences[-1].append(Segment(answer, message.trained))
         done += answer
     if ask:
@@ -119,16 +128,39 @@ def _continue(sequences: list[list[Segment]], done: str, before: str) -> str:
     return before
 
 
-def _answer(message: Message, before: str, after: str, template: Template) -> str:
-    """What the model is to write after `before`: the message and the token that ends a turn, no more."""
-    said = after[len(before) :] if after.startswith(before) else (message.content or "")
-    ends = [said.rfind(stop) + len(stop) for stop in template.stop_texts if stop in said]
-    if ends:
-        return said[: max(ends)]
+def _answer(messages: list[_TemplateMessage], tools: list[_Tool], before: str, template: Template) -> str:
+    """What the model is to write after `before`, which asks for the last of `messages`: the message and the
+    token that ends a turn, no more."""
+    said = _said(messages, tools, before, template)
     stop = template.turn_end or template.eos
     if stop is None:
         raise RenderError("this model has no token that ends a turn, so it could never learn to stop")
-    return said.rstrip("\n") + stop
+    _, tail = template.around_answer
+    if said.endswith(tail):  # the usual turn's end
+        words, close = said[: len(said) - len(tail)], tail.find(stop)
+        return words + (tail[: close + len(stop)] if close >= 0 else stop)
+    # A turn that ends in a way of its own, as one that calls a tool may: at the first stop after the words.
+    words = str(messages[-1]["content"]).strip()
+    start = said.rfind(words) + len(words) if words in said else 0
+    ends = [said.find(text, start) + len(text) for text in template.stop_texts if text in said[start:]]
+    return said[: min(ends)] if ends else said + stop
+
+
+def _said(messages: list[_TemplateMessage], tools: list[_Tool], before: str, template: Template) -> str:
+    """The template's text of the last message, from where `before` ends."""
+    after = template.render(messages, tools)
+    if after.startswith(before):
+        return after[len(before) :]
+    # The template tells a turn that has been in other words than it asks for one: its prompt opens with
+    # <think>, say, or an earlier turn changes. Find where the words begin by writing others in their place.
+    probe = template.render([*messages[:-1], {"role": "assistant", "content": PROBE}], tools)
+    head, found, _ = probe.rpartition(PROBE)
+    if not found:
+        return str(messages[-1]["content"])
+    if after.startswith(head):
+        return template.around_answer[0] + after[len(head) :]
+    shared = commonprefix([head, after])  # noqa: RUF071 - of texts, not of paths
+    return after[len(shared) :]  # tool calls, which stand before the place of the words
 
 
 def _suit(conversation: Conversation, template: Template) -> Conversation:
@@ -138,10 +170,13 @@ def _suit(conversation: Conversation, template: Template) -> Conversation:
     ):
         conversation = toolcalls.fold(conversation)
     messages = [_with_name(message) for message in conversation.messages]
-    head = messages[0]
-    if head.role in ("system", "developer") and not template.knows_system and messages[1:]:
-        first = messages[1]
-        messages[:2] = [replace(first, content=f"{head.content}\n\n{first.content}")]
+    if not template.knows_system:
+        told = [str(m.content) for m in takewhile(lambda m: m.role in ("system", "developer"), messages)]
+        del messages[: len(told)]
+        if told and messages and messages[0].role == "user":
+            told.append(str(messages.pop(0).content))
+        if told:
+            messages.insert(0, Message("user", "\n\n".join(told)))
     return replace(conversation, messages=tuple(messages))
 
 
@@ -152,9 +187,9 @@ def _with_name(message: Message) -> Message:
     return message
 
 
-def _template_message(message: Message) -> dict[str, object]:
+def _template_message(message: Message) -> _TemplateMessage:
     """A message as chat templates expect it: hub conventions, arguments as values and not as text."""
-    out: dict[str, object] = {
+    out: _TemplateMessage = {
         "role": "system" if message.role == "developer" else message.role,
         "content": message.content or "",
     }

@@ -9,6 +9,8 @@ from pegbox.data import strict_json
 from pegbox.data.formats import ExtraKeyError, FormatError, Record, parse_row
 from pegbox.data.lines import read_lines
 
+_CR_ONLY = "its lines end in CR alone, as on old Macs; end them with LF"
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -51,7 +53,8 @@ def read_rows(file: BinaryIO) -> Iterator[Row]:
         try:
             yield Row(example, line.number, text, parse_row(strict_json.loads(text)))
         except strict_json.JSONError as error:
-            problem = Problem(example, line.number, "", str(error), is_format=True)
+            said = f"{error}; {_CR_ONLY}" if "\r" in text else str(error)
+            problem = Problem(example, line.number, "", said, is_format=True)
             yield Row(example, line.number, text, None, problem)
         except FormatError as error:
             wrong = isinstance(error, ExtraKeyError)

@@ -5,12 +5,11 @@ the models' authors, so they run in a sandbox that can change nothing and reach 
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import nodes
@@ -21,7 +20,14 @@ from tokenizers import Tokenizer
 
 from pegbox.errors import RenderError
 
-_PROBE = "PEGBOX-PROBE"
+PROBE = "PEGBOX-PROBE"
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx", "seq_length")
+_RESULT = "PEGBOX-RESULT"
+# What a template can raise, by refusing or by being wrong. (`TemplateError` covers syntax and the sandbox.)
+_TEMPLATE_FAULTS = (
+    jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError,
+    MemoryError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,30 @@ class Template:
     specials: dict[str, str]  # bos_token, eos_token, … as chat templates name them
     source: str | None  # the Jinja text; None: the model knows no chat format
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of `text`, nothing added at either end."""
+    def encode(self, text: str, *, after: str = "") -> list[int]:
+        """Token ids of `text`, nothing added at either end, as they are where `after` stands before it.
+
+        Some tokenizers put a space before a text's first word, or drop white space after a special token.
+        """
+        lead = self._lead(after)
+        if not lead:
+            return self._ids(text)
+        before, both = self._ids(lead), self._ids(lead + text)
+        return both[len(before) :] if both[: len(before)] == before else self._ids(text)
+
+    def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _lead(self, before: str) -> str:
+        """The least text that makes the tokenizer treat what follows as it does after `before`."""
+        special = max((t for t in self._special_texts if before.endswith(t)), key=len, default="")
+        return special or ("\n" if before and self._adds_a_space else "")
+
+    @cached_property
+    def _adds_a_space(self) -> bool:
+        """Whether the tokenizer begins every text with a space of its own (Llama 2, Mistral, TinyLlama)."""
+        start, line = self._ids("\n"), self._ids("\na")
+        return line[: len(start)] == start and line[len(start) :] != self._ids("a")
 
     def decode(self, tokens: list[int], *, keep_specials: bool = False) -> str:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=not keep_specials))
@@ -54,7 +81,7 @@ class Template:
 
         Raises RenderError where the model has no template or its template refuses the messages.
         """
-        if self._jinja is None:
+        if self.source is None:
             raise RenderError("this model has no chat template; use prompt and completion instead of messages")
         try:
             return str(
@@ -62,7 +89,7 @@ class Template:
                     messages=messages, tools=tools or None, add_generation_prompt=answer_next, **self.specials
                 )
             )
-        except (jinja2.TemplateError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        except _TEMPLATE_FAULTS as error:
             raise RenderError(f"the model's chat template refuses these messages: {error}") from None
 
     @cached_property
@@ -76,16 +103,16 @@ class Template:
         """Whether the template itself writes tools and tool calls; many drop them in silence."""
         tool: dict[str, object] = {
             "type": "function",
-            "function": {"name": _PROBE, "description": "", "parameters": {"type": "object", "properties": {}}},
+            "function": {"name": PROBE, "description": "", "parameters": {"type": "object", "properties": {}}},
         }
-        call = {"type": "function", "function": {"name": _PROBE, "arguments": {"a": 1}}}
+        call = {"type": "function", "function": {"name": PROBE, "arguments": {"a": 1}}}
         asked: list[dict[str, object]] = [{"role": "user", "content": "a"}]
-        called = [*asked, {"role": "assistant", "content": "", "tool_calls": [call]}]
+        called: list[dict[str, object]] = [*asked, {"role": "assistant", "content": "", "tool_calls": [call]}]
         try:
             return (
-                _PROBE in self.render(asked, [tool])
-                and _PROBE in self.render(called)
-                and _PROBE in self.render([*called, {"role": "tool", "content": _PROBE}])
+                PROBE in self.render(asked, [tool])
+                and PROBE in self.render(called)
+                and _RESULT in self.render([*called, {"role": "tool", "content": _RESULT}])
             )
         except RenderError:
             return False
@@ -94,22 +121,31 @@ class Template:
     def knows_system(self) -> bool:
         """Whether a system message is written; some templates refuse it."""
         try:
-            return _PROBE in self.render(
-                [{"role": "system", "content": _PROBE}, {"role": "user", "content": "a"}]
-            )
+            return PROBE in self.render([{"role": "system", "content": PROBE}, {"role": "user", "content": "a"}])
         except RenderError:
             return False
 
     @cached_property
+    def around_answer(self) -> tuple[str, str]:
+        """What the template writes between the prompt and an assistant's words (often nothing, or a space),
+        and after them."""
+        asked: list[dict[str, object]] = [{"role": "user", "content": "a"}]
+        try:
+            prompt = self.render(asked, answer_next=True)
+            text = self.render([*asked, {"role": "assistant", "content": PROBE}])
+        except RenderError:
+            return "", ""
+        head, _, tail = text.rpartition(PROBE)
+        return head[len(prompt) :] if head.startswith(prompt) else "", tail if head else ""
+
+    @cached_property
     def turn_end(self) -> str | None:
         """The special token that the template writes after an assistant's words, as text."""
-        if self._jinja is None:
+        if self.source is None:
             return self.eos
-        asked: list[dict[str, object]] = [{"role": "user", "content": "a"}]
-        text = self.render([*asked, {"role": "assistant", "content": _PROBE}])
-        after = text[text.rindex(_PROBE) + len(_PROBE) :]
-        found = [(after.find(token), token) for token in self._special_texts if token in after]
-        return min(found)[1] if found else None
+        _, after = self.around_answer
+        found = [(after.find(token), -len(token), token) for token in self._special_texts if token in after]
+        return min(found)[2] if found else None
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
@@ -130,39 +166,46 @@ class Template:
     @cached_property
     def _special_texts(self) -> list[str]:
         added = self.tokenizer.get_added_tokens_decoder().values()
-        return [token.content for token in added if token.special]
+        return [token.content for token in added if token.special and token.content]
 
     @cached_property
-    def _jinja(self) -> jinja2.Template | None:
-        return _environment().from_string(self.source) if self.source is not None else None
+    def _jinja(self) -> jinja2.Template:
+        return _environment().from_string(self.source or "")
 
 
 def load_template(folder: Path) -> Template:
     """Read a model folder in hub layout: `tokenizer.json`, `tokenizer_config.json`, `config.json`."""
-    settings = _read(folder / "tokenizer_config.json")
+    # Older folders name their special tokens in a file of their own.
+    settings = {**_read(folder / "special_tokens_map.json"), **_read(folder / "tokenizer_config.json")}
     config = _read(folder / "config.json")
-    config = config.get("text_config", config)  # models that also see pictures keep ours one level down
+    config = config.get("text_config") or config  # models that also see pictures keep ours one level down
     specials = {
         key: value if isinstance(value, str) else value["content"]
         for key, value in settings.items()
         if key.endswith("_token") and isinstance(value, (str, dict))
     }
-    context = int(config.get("max_position_embeddings") or 2048)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    eos_ids = _eos_ids(config, _read(folder / "generation_config.json"))
+    for key, token in (("bos_token", config.get("bos_token_id")), ("eos_token", next(iter(eos_ids), None))):
+        text = tokenizer.id_to_token(token) if isinstance(token, int) else None
+        if text is not None:  # GPT-2's tokenizer, for one, names no special tokens
+            specials.setdefault(key, text)
+    context = next((int(config[key]) for key in _CONTEXT_KEYS if config.get(key)), 2048)
     if isinstance(settings.get("model_max_length"), int):  # "unlimited" is written as 10**30
         context = min(context, settings["model_max_length"])
     return Template(
-        tokenizer=Tokenizer.from_file(str(folder / "tokenizer.json")),
+        tokenizer=tokenizer,
         context=context,
         bos=specials.get("bos_token"),
         eos=specials.get("eos_token"),
-        eos_ids=_eos_ids(config, _read(folder / "generation_config.json")),
+        eos_ids=eos_ids,
         specials=specials,
         source=_template_source(folder, settings),
     )
 
 
-def _read(path: Path) -> dict[str, object] | dict[str, object]:
-    return json.loads(path.read_text("utf-8")) if path.exists() else {}  # type: ignore[no-any-return]
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
 
 def _eos_ids(*configs: dict[str, object]) -> tuple[int, ...]:
@@ -190,14 +233,13 @@ class _Generation(Extension):
     tags = {"generation"}  # noqa: RUF012 - Jinja's own way
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return [nodes.Scope(body, lineno=line)]  # as in transformers, what is set inside stays inside
 
 
 def _environment() -> jinja2.Environment:
-    env = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-    )
+    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
     env.filters["tojson"] = _tojson
     env.globals["raise_exception"] = _refuse
     env.globals["strftime_now"] = _now
@@ -220,8 +262,4 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     # Jinja's own filter escapes for HTML, which no model has seen in training.
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
-
-
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

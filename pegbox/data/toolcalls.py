@@ -9,6 +9,7 @@ import json
 import re
 from dataclasses import replace
 
+from pegbox.data import strict_json
 from pegbox.data.formats import Conversation, Message, ToolCall
 
 _CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
@@ -20,17 +21,20 @@ _INSTRUCTION = (
 
 
 def arguments_of(call: ToolCall) -> object:
-    """The call's arguments as a value; as the text itself where it is not JSON."""
+    """The call's arguments as a value; as the text itself where it is not (proper) JSON."""
     try:
-        return json.loads(call.arguments)
-    except json.JSONDecodeError:
+        return strict_json.loads(call.arguments)
+    except strict_json.JSONError:
         return call.arguments
 
 
 def write_calls(message: Message) -> str:
     """An assistant message's text with its calls written out."""
     calls = [
-        json.dumps({"name": call.name, "arguments": arguments_of(call)}, ensure_ascii=False)
+        json.dumps({"name": call.name, "arguments": arguments_of(call)}, ensure_ascii=False).replace(
+            "</tool_call>",
+            "<\\/tool_call>",  # inside a JSON string, the same text; it must not end the call
+        )
         for call in message.tool_calls
     ]
     parts = [message.content or "", *(f"<tool_call>\n{call}\n</tool_call>" for call in calls)]
@@ -59,8 +63,8 @@ def read_calls(text: str) -> tuple[str, tuple[ToolCall, ...]]:
 
 def _parse(text: str) -> ToolCall | None:
     try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+        value = strict_json.loads(text)
+    except strict_json.JSONError:
         return None
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         return None
@@ -74,7 +78,14 @@ def _parse(text: str) -> ToolCall | None:
 
 def fold(conversation: Conversation) -> Conversation:
     """The same conversation without tools: descriptions, calls and results become text."""
-    messages = [_fold_message(message) for message in conversation.messages]
+    messages: list[Message] = []
+    follows = False  # results of calls made together stand in one turn: templates want turns to alternate
+    for message in conversation.messages:
+        folded = _fold_message(message)
+        if follows and message.role == "tool":
+            folded = replace(folded, content=f"{messages.pop().content}\n{folded.content}")
+        messages.append(folded)
+        follows = message.role == "tool"
     if conversation.tools:
         tools = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in conversation.tools)
         told = _INSTRUCTION.format(tools=tools)
