@@ -71,7 +71,6 @@ async def _answer(request: wire.CreateChat, http: Request, parts: Parts) -> Resp
 def _understand(request: wire.CreateChat, parts: Parts) -> Asked:
     target = generate.find_target(parts, request.model)
     generate.check_format(target, "chat")
-    generate.check_messages(target, request.messages)
     _refuse_unsupported(request)
     try:
         conversation = parse_conversation(request.messages, request.tools, request.functions)

@@ -111,27 +111,17 @@ def stop_sequences(request: CreateChat | CreateCompletion) -> tuple[str, ...]:
     return tuple(text for text in stop if text)
 
 
-def check_messages(target: Target, messages: list[object]) -> None:
-    """More messages than the context has tokens: too long, as can be said without rendering them."""
-    if len(messages) > target.template.context:
-        raise _too_long(target, "messages", f"at least {len(messages)}")
-
-
 def room(target: Target, prompt: list[int], asked: int | None, *, what: str) -> int:
     """How many tokens may follow the prompt. Raises InvalidRequest where none fit."""
     context = target.template.context
     if len(prompt) >= context:
-        raise _too_long(target, what, str(len(prompt)))
+        raise InvalidRequest(
+            f"This model's maximum context length is {context} tokens. However, your {what} resulted in "
+            f"{len(prompt)} tokens. Please reduce the length of the {what}.",
+            param=what,
+            code="context_length_exceeded",
+        )
     return min(asked if asked is not None else context, context - len(prompt))
-
-
-def _too_long(target: Target, what: str, tokens: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"This model's maximum context length is {target.template.context} tokens. However, your {what} resulted in "
-        f"{tokens} tokens. Please reduce the length of the {what}.",
-        param=what,
-        code="context_length_exceeded",
-    )
 
 
 def engine_of(parts: Parts, target: Target) -> Engine:
