@@ -2,6 +2,7 @@
 rendering to compare with."""
 
 from functools import cache
+from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
@@ -244,7 +245,7 @@ def theirs(
 
 
 @cache
-def _fast(tokenizer: Tokenizer, bos: str | None, eos: str | None):
+def _fast(tokenizer: Tokenizer, bos: str | None, eos: str | None) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, eos_token=eos)
