@@ -32,11 +32,11 @@ class Settings(BaseSettings):
     concurrent_generations: int = Field(64, ge=1, description="chat answers in the making at once; more get 429")
 
     smtp_host: str | None = Field(None, description="mail server; no mail is sent where unset")
-    smtp_port: int = Field(587, ge=1, le=65535)
-    smtp_security: str = Field("starttls", pattern=r"^(none|starttls|tls)$")
-    smtp_user: str | None = None
-    smtp_password: SecretStr | None = None
-    mail_from: str = "pegbox@localhost"
+    smtp_port: int = Field(587, ge=1, le=65535, description="its port")
+    smtp_security: str = Field("starttls", pattern=r"^(none|starttls|tls)$", description="none, starttls or tls")
+    smtp_user: str | None = Field(None, description="login, where the server wants one")
+    smtp_password: SecretStr | None = Field(None, description="its password")
+    mail_from: str = Field("pegbox@localhost", description="sender of the mail")
     mail_to: str | None = Field(None, description="address that is told when a job ends")
 
     @property

@@ -195,4 +195,4 @@ def test_an_answer_uses_the_adapter_and_leaves_the_base_alone(client: OpenAI, se
     before = scores("babbage-002")
     tuned = scores(job.fine_tuned_model)
     assert scores("babbage-002") == before
-    assert sum(tuned[1:]) > sum(before[1:]) + 5, "the completion became far more likely"
+    assert all(a > b + 0.5 for a, b in zip(tuned[1:], before[1:], strict=True)), "the completion became likelier"

@@ -146,7 +146,7 @@ def test_same_seed_same_file_other_seed_other_file(new_run: RunMaker) -> None:
         run = new_run(name, conversations(12), n_epochs=1, **choices)
         # Another process each time, so that hash seeds and memory layout differ.
         subprocess.run([sys.executable, "-m", "pegbox.train", str(run.path)], check=True, capture_output=True)
-        folder = sorted(run.checkpoints.glob("step-*"))[-1]
+        folder = max(run.checkpoints.glob("step-*"))
         return b"".join((folder / file).read_bytes() for file in checkpoint.ADAPTER_FILES)
 
     first = adapter("a")
@@ -176,7 +176,7 @@ def test_stopped_and_resumed_run_equals_the_undisturbed_one(new_run: RunMaker, m
         return [(m.step, m.train_loss) for m in run.curve()]
 
     assert figures(broken) == figures(undisturbed)
-    last = sorted(undisturbed.checkpoints.glob("step-*"))[-1].name
+    last = max(undisturbed.checkpoints.glob("step-*")).name
     ours = load_file(broken.checkpoints / last / "adapter_model.safetensors")
     theirs = load_file(undisturbed.checkpoints / last / "adapter_model.safetensors")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -189,7 +189,7 @@ def train_tokens(run: RunDir) -> int:
 def test_damaged_checkpoint_is_not_resumed_from(new_run: RunMaker) -> None:
     run = new_run("run", conversations(8), n_epochs=2)
     train(run)
-    newest = sorted(run.checkpoints.glob("step-*"))[-1]
+    newest = max(run.checkpoints.glob("step-*"))
     state = newest / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-1] + b"x")
     recipe = run.recipe()
@@ -201,7 +201,7 @@ def test_damaged_checkpoint_is_not_resumed_from(new_run: RunMaker) -> None:
 def test_adapter_opens_in_peft_and_gives_the_same_logits(new_run: RunMaker, tiny_model: Path) -> None:
     run = new_run("run", conversations(8), n_epochs=2)
     train(run)
-    folder = sorted(run.checkpoints.glob("step-*"))[-1]
+    folder = max(run.checkpoints.glob("step-*"))
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     theirs = PeftModel.from_pretrained(base, folder)
     recipe = replace(run.recipe(), adapter_folder=str(folder))
@@ -215,7 +215,7 @@ def test_adapter_opens_in_peft_and_gives_the_same_logits(new_run: RunMaker, tiny
 def test_training_on_starts_where_the_adapter_ended(new_run: RunMaker) -> None:
     first = new_run("first", conversations(8), conversations(8), n_epochs=3)
     train(first)
-    folder = sorted(first.checkpoints.glob("step-*"))[-1]
+    folder = max(first.checkpoints.glob("step-*"))
     second = new_run("second", conversations(8), conversations(8), n_epochs=1, adapter_folder=str(folder))
     train(second)
     start = second.notes()[0][0]
