@@ -46,8 +46,8 @@ def render(record: Record, template: Template) -> list[list[Segment]]:
     if isinstance(record, PromptCompletion):
         start = _plain_start(record.prompt, template)
         answer = [Segment(record.completion, trained=True)]
-        if template.eos:
-            answer.append(Segment(template.eos, trained=True))
+        if end := template.eos or template.turn_end:
+            answer.append(Segment(end, trained=True))
         return [[*start, *answer]]
     sequences = _walk(record, template)
     return [segments for segments in sequences if any(segment.trained for segment in segments)]

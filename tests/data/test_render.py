@@ -418,6 +418,12 @@ def test_random_completions(text: str, completion: str) -> None:
         assert example.tokens[-1] == template.tokenizer.token_to_id("</s>")
 
 
+def test_a_completion_ends_as_a_turn_where_no_end_of_text_is_named() -> None:
+    (example,) = examples(PromptCompletion("P", "C"), make(STYLES["chatml"][0], None, None))
+    assert example.tokens[-1] == byte_level().token_to_id("<|im_end|>")
+    assert example.n_trained == 2
+
+
 def test_messages_without_a_chat_template_are_refused_with_the_remedy() -> None:
     conversation = parse_conversation([{"role": "user", "content": "U"}, {"role": "assistant", "content": "A"}])
     with pytest.raises(RenderError, match="use prompt and completion"):

@@ -1,0 +1,312 @@
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from pysqlite3 import dbapi2
+from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy.exc import IntegrityError
+
+from pegbox.errors import PegboxError
+from pegbox.storage import db as db_module
+from pegbox.storage.blobs import Blobs
+from pegbox.storage.db import HEAD, Database
+from pegbox.storage.lock import lock_folder
+from pegbox.storage.paging import fetch
+from pegbox.storage.tables import events, files, jobs, metadata
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "data" / "pegbox.db")
+    yield database
+    database.close()
+
+
+def add_file(name: str, *, size: int = 1) -> object:
+    return insert(files).values(id=name, bytes=size, created_at=1, filename="x", purpose="fine-tune", sha256="")
+
+
+# --- tables and migrations -----------------------------------------------------------------------------------
+
+
+def test_head_is_the_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(db_module.__file__).parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_migrations_make_exactly_the_tables(db: Database) -> None:
+    with db.read() as tx:
+        context = MigrationContext.configure(tx, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == HEAD
+
+
+def test_foreign_keys_and_uniques_are_those_of_the_tables(db: Database, tmp_path: Path) -> None:
+    """What Alembic's comparison passes over: the SQL text itself, spaces aside."""
+    from sqlalchemy import create_engine
+
+    plain = create_engine(f"sqlite+pysqlite:///{tmp_path / 'plain.db'}", module=dbapi2)
+    metadata.create_all(plain)
+    query = text("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' AND name != 'alembic_version'")
+    with plain.connect() as ours, db.read() as migrated:
+        wanted, found = ({name: "".join(sql.split()) for name, sql in tx.execute(query)} for tx in (ours, migrated))
+    plain.dispose()
+    assert found == wanted
+
+
+def test_opening_again_keeps_rows(db: Database, tmp_path: Path) -> None:
+    with db.write() as tx:
+        tx.execute(add_file("file-1"))
+    again = Database(tmp_path / "data" / "pegbox.db")
+    with again.read() as tx:
+        assert tx.execute(select(files.c.id)).scalars().all() == ["file-1"]
+    again.close()
+
+
+def test_an_old_sqlite_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dbapi2, "sqlite_version_info", (3, 51, 2))
+    with pytest.raises(PegboxError, match="pysqlite3"):
+        Database(tmp_path / "x.db")
+    assert not (tmp_path / "x.db").exists()
+
+
+url_text = pytest.mark.xfail(reason="db._engine writes the path into a URL's text; URL.create would not", strict=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "with space",
+        "日本",
+        "hash#tag",
+        "a;b=c",
+        pytest.param("per%20cent", marks=url_text),
+        pytest.param("who?", marks=url_text),
+    ],
+)
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    Database(tmp_path / name / "pegbox.db").close()
+    assert (tmp_path / name / "pegbox.db").stat().st_size > 0
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+# --- transactions --------------------------------------------------------------------------------------------
+
+
+def test_the_connection_is_set_as_it_should(db: Database) -> None:
+    wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30000}
+    for open_ in (db.read, db.write):
+        with open_() as tx:
+            assert {name: tx.execute(text(f"PRAGMA {name}")).scalar() for name in wanted} == wanted
+
+
+def test_an_exception_rolls_back(db: Database) -> None:
+    def half() -> None:
+        with db.write() as tx:
+            tx.execute(add_file("file-1"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
+    with db.read() as tx:
+        assert tx.execute(select(func.count()).select_from(files)).scalar() == 0
+    with db.write() as tx:  # and the writer is free again
+        tx.execute(add_file("file-1"))
+
+
+def test_a_row_needs_its_job_and_goes_with_it(db: Database) -> None:
+    event = insert(events).values(id="e", job_id="j", key="k", created_at=1, level="info", type="message", message="m")
+    with pytest.raises(IntegrityError), db.write() as tx:
+        tx.execute(event)
+    with db.write() as tx:
+        tx.execute(insert(jobs).values(id="j", status="queued", created_at=1))
+        tx.execute(event)
+        tx.execute(delete(jobs))
+        assert tx.execute(select(events)).all() == []
+
+
+def test_a_reader_sees_one_moment_while_a_writer_goes_on(db: Database) -> None:
+    with db.write() as tx:
+        tx.execute(add_file("file-1"))
+    count = select(func.count()).select_from(files)
+    with db.read() as reader:
+        assert reader.execute(count).scalar() == 1
+        with db.write() as writer:
+            writer.execute(add_file("file-2"))
+        assert reader.execute(count).scalar() == 1
+    with db.read() as reader:
+        assert reader.execute(count).scalar() == 2
+
+
+def test_readers_and_writers_at_once_lose_nothing(db: Database) -> None:
+    """Each transaction writes a pair: no reader may ever see half of one."""
+
+    def write(worker: int) -> None:
+        for i in range(25):
+            with db.write() as tx:
+                tx.execute(add_file(f"{worker}-{i}-a"))
+                tx.execute(add_file(f"{worker}-{i}-b"))
+
+    def count() -> int:
+        with db.read() as tx:
+            return tx.execute(select(func.count()).select_from(files)).scalar()
+
+    def read(writing: list[Future[None]]) -> list[int]:
+        seen = [count()]
+        while not all(future.done() for future in writing):
+            seen.append(count())
+        return seen
+
+    with ThreadPoolExecutor(6) as pool:
+        writing = [pool.submit(write, worker) for worker in range(3)]
+        reading = [pool.submit(read, writing) for _ in range(3)]
+    for future in writing:
+        future.result()
+    for future in reading:
+        assert future.result() == sorted(future.result())
+        assert not any(n % 2 for n in future.result())
+    assert count() == 150
+
+
+def test_numbers_of_deleted_rows_come_back_only_after_the_last(db: Database) -> None:
+    with db.write() as tx:
+        for name in ("a", "b", "c"):
+            tx.execute(add_file(name))
+        tx.execute(delete(files).where(files.c.id == "b"))
+        tx.execute(add_file("d"))
+        assert tx.execute(select(files.c.id).order_by(files.c.seq)).scalars().all() == ["a", "c", "d"]
+
+
+# --- paging --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("after", "limit", "newest_first", "items", "has_more"),
+    [
+        (None, 10, True, "edcba", False),
+        (None, 5, True, "edcba", False),
+        (None, 4, True, "edcb", True),
+        (None, 2, True, "ed", True),
+        ("d", 2, True, "cb", True),
+        ("b", 2, True, "a", False),
+        ("a", 2, True, "", False),
+        (None, 3, False, "abc", True),
+        ("c", 3, False, "de", False),
+        ("e", 3, False, "", False),
+        (None, 0, True, "", False),
+        ("c", 0, True, "", False),
+        ("gone", 5, True, "", False),
+        ("gone", 5, False, "", False),
+        ("", 5, True, "", False),
+    ],
+)
+def test_pages(db: Database, after: str | None, limit: int, newest_first: bool, items: str, has_more: bool) -> None:
+    with db.write() as tx:
+        for name in "abcde":
+            tx.execute(add_file(name))
+    with db.read() as tx:
+        page = fetch(tx, select(files), files.c.seq, files.c.id, after, limit, newest_first=newest_first)
+    assert ("".join(row.id for row in page.items), page.has_more) == (items, has_more)
+
+
+def test_pages_of_a_filtered_list(db: Database) -> None:
+    with db.write() as tx:
+        for i, name in enumerate("abcdef"):
+            tx.execute(add_file(name, size=i % 2))
+    with db.read() as tx:
+        page = fetch(tx, select(files).where(files.c.bytes == 1), files.c.seq, files.c.id, "e", 1)
+    assert ([row.id for row in page.items], page.has_more) == (["d"], True)
+
+
+# --- blobs ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_put_has_its_name_and_no_other(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path / "files")
+    blobs.put("file-1", b"one")
+    blobs.put("jobs/7/result.csv", b"two")
+    blobs.put("file-1", b"new")
+    assert blobs.path("file-1").read_bytes() == b"new"
+    assert blobs.path("jobs/7/result.csv").read_bytes() == b"two"
+    assert list((tmp_path / "files" / "incoming").iterdir()) == []
+
+
+def test_begin_and_commit(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path)
+    first, second = blobs.begin(), blobs.begin()
+    assert first != second
+    first.write_bytes(b"x")
+    assert not blobs.path("file-1").exists()
+    blobs.commit(first, "file-1")
+    assert blobs.path("file-1").read_bytes() == b"x"
+    assert not first.exists()
+
+
+def test_leftovers_of_a_crash_go_at_start_and_nothing_else(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path)
+    blobs.put("file-1", b"kept")
+    blobs.begin().write_bytes(b"half")
+    blobs.begin().mkdir()
+    again = Blobs(tmp_path)
+    assert list((tmp_path / "incoming").iterdir()) == []
+    assert again.path("file-1").read_bytes() == b"kept"
+
+
+def test_nobody_else_reads_what_comes_in(tmp_path: Path) -> None:
+    Blobs(tmp_path / "files")
+    assert stat.S_IMODE((tmp_path / "files" / "incoming").stat().st_mode) == 0o700
+
+
+def test_put_folder_copies_the_named_files_once(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("a", "b", "c"):
+        (source / name).write_text(name, "utf-8")
+    blobs = Blobs(tmp_path / "blobs")
+    blobs.put_folder("adapters/1", source, ["a", "b"])
+    (source / "a").write_text("changed", "utf-8")
+    blobs.put_folder("adapters/1", source, ["a"])
+    found = {path.name: path.read_text("utf-8") for path in blobs.path("adapters/1").iterdir()}
+    assert found == {"a": "a", "b": "b"}
+    with pytest.raises(FileNotFoundError):
+        blobs.put_folder("adapters/2", source, ["a", "missing"])
+    assert not blobs.path("adapters/2").exists()
+
+
+def test_delete(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path)
+    blobs.put("file-1", b"x")
+    blobs.put("folder/inner", b"x")
+    for key in ("file-1", "folder", "never-there", "file-1"):
+        blobs.delete(key)
+    assert [path.name for path in tmp_path.iterdir()] == ["incoming"]
+
+
+# --- the lock ------------------------------------------------------------------------------------------------
+
+HOLD = "import sys, time; from pathlib import Path; from pegbox.storage.lock import lock_folder; held = lock_folder(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+
+
+def test_one_process_holds_a_folder_until_it_ends_however_it_ends(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(PegboxError, match="another pegbox server uses"):
+            lock_folder(tmp_path)
+    finally:
+        holder.kill()
+        holder.communicate()
+    held = lock_folder(tmp_path)
+    assert subprocess.run([sys.executable, "-c", HOLD, str(tmp_path)], capture_output=True, check=False).returncode == 1
+    held.close()
+    lock_folder(tmp_path).close()
+    assert [path.name for path in tmp_path.iterdir()] == ["server.lock"]
