@@ -89,11 +89,8 @@ def main() -> None:
             )
             return said.choices[0].message.content or ""
 
-        answers = []
-        with counting("asking", len(test_rows)) as one_more:
-            for row in test_rows:
-                answers.append(compare.answer(row, base, tuned, ask))
-                one_more()
+        with counting("asking", 2 * len(test_rows)) as one_more:
+            answers = compare.ask_both(test_rows, base, tuned, ask, one_more)
     stage("Stopped the server.")
 
     # --- 5. what came of it --------------------------------------------------------------------------------

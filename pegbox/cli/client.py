@@ -53,14 +53,16 @@ class Api:
             raise CommandFailed(f"the API key holds characters that no key has. {_KEY_HINT}")
         try:
             url = httpx.URL(self._url)
-            self._http = httpx.Client(
-                base_url=url,
-                headers={"authorization": f"Bearer {key}"},
-                timeout=_TIMEOUT,
-                trust_env=url.host not in ("localhost", "127.0.0.1", "::1"),  # no proxy leads to this machine
-            )
         except httpx.InvalidURL:
             raise self._bad_url() from None
+        if url.scheme not in ("http", "https") or not url.host:
+            raise self._bad_url()
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"authorization": f"Bearer {key}"},
+            timeout=_TIMEOUT,
+            trust_env=url.host not in ("localhost", "127.0.0.1", "::1"),  # no proxy leads to this machine
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -129,8 +131,6 @@ class Api:
                     response.read()
                     raise self._refused(response)
                 yield response
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL):
-            raise self._bad_url() from None
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise Unreachable(
                 f"no server answers at {self._url}. Start it with `pegbox serve`, "

@@ -92,8 +92,14 @@ def read_rows(file: Path, limit: int | None = None) -> list[Row]:
     return rows
 
 
-def answer(row: Row, base: str, tuned: str, ask: Ask) -> Answered:
-    return Answered(row, ask(base, row.messages), ask(tuned, row.messages))
+def ask_both(rows: Sequence[Row], base: str, tuned: str, ask: Ask, one_more: Callable[[], None]) -> list[Answered]:
+    """All rows to the one model, then all to the other: a server that holds one adapter switches once."""
+    said: dict[str, list[str]] = {base: [], tuned: []}
+    for model, answers in said.items():
+        for row in rows:
+            answers.append(ask(model, row.messages))
+            one_more()
+    return [Answered(*all_three) for all_three in zip(rows, said[base], said[tuned], strict=True)]
 
 
 def score(answers: Sequence[Answered]) -> Score:
@@ -195,11 +201,8 @@ def compare(
             }  # fmt: skip
             return api.post("/chat/completions", Chat, body).choices[0].message.content or ""
 
-        answers: list[Answered] = []
-        with progress.counting("asking both models", len(rows)) as one_more:
-            for row in rows:
-                answers.append(answer(row, base, tuned, ask))
-                one_more()
+        with progress.counting("asking both models", 2 * len(rows)) as one_more:
+            answers = ask_both(rows, base, tuned, ask, one_more)
         origin = find_origin(api, tuned)
         points = curve(event.data for event in all_events(api, origin.job.id)) if origin else []
     show(answers[:_SHOWN_ROWS])

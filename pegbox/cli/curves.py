@@ -80,7 +80,7 @@ def _series(axes: Any, points: Sequence[Point], train: str, valid: str, full: st
     if values:
         axes.plot(
             steps, values, color=_FULL, linewidth=1.1, linestyle=":", marker="D", markersize=6.5,
-            markeredgecolor="white", label="validation, all rows",
+            markeredgecolor="white", label="validation, all rows", clip_on=False,
         )  # fmt: skip
 
 

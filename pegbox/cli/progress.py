@@ -25,6 +25,8 @@ from rich.progress import (
 from pegbox.cli import screen
 from pegbox.cli.metrics import Point
 
+_LINE_SECONDS = 15.0
+
 
 def _bar(*columns: ProgressColumn, on_results: bool = False) -> Progress:
     """A bar on the error stream, or on standard output where lines are printed above it."""
@@ -83,6 +85,7 @@ class TrainingBar:
     """Step, loss, token accuracy and time left of one job, below the lines that it prints."""
 
     def __init__(self) -> None:
+        self._told = time.monotonic()
         figures = TextColumn("{task.fields[figures]}", markup=False)
         left = TextColumn("{task.fields[left]}", markup=False, style="cyan")
         self._bar = _bar(figures, left, on_results=True)
@@ -103,8 +106,11 @@ class TrainingBar:
         self._bar.update(self._task, description=screen.one_line(status).replace("_", " "), left=left)
 
     def at(self, point: Point) -> None:
-        """Move on to a step; between steps that measure validation its last figure is not repeated."""
+        """Move on to a step. In a log, which shows no bar, a line now and then says how it goes."""
         self._bar.update(self._task, completed=point.step, total=point.total_steps, figures=figures(point))
+        if self._bar.disable and time.monotonic() - self._told > _LINE_SECONDS:
+            self._told = time.monotonic()
+            self.line(f"    {figures(point)}")
 
 
 def figures(point: Point) -> str:

@@ -48,7 +48,7 @@ def on_terminal() -> bool:
 
 def say(text: str = "") -> None:
     """A result, on standard output; never cut or wrapped, so that names can be copied whole."""
-    out.print(clean(text), soft_wrap=True)
+    sys.stdout.write(clean(text) + "\n")
 
 
 def note(text: str) -> None:
