@@ -260,6 +260,21 @@ def test_a_wrong_key_on_a_big_upload(server: Server, told: bool):
         assert http.get("/models", headers={"authorization": f"Bearer {KEY}"}).status_code == 200
 
 
+def test_a_client_that_reads_only_when_it_has_sent_all(server: Server):
+    """A closed connection would break its pipe in the middle."""
+    with socket.create_connection(("127.0.0.1", server.port)) as wire:
+        wire.settimeout(60)
+        wire.sendall(
+            f"POST /v1/files HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sk-wrong\r\nContent-Length: {100 * MIB}\r\n"
+            f"Content-Type: {FORM['content-type']}\r\n\r\n".encode()
+        )
+        for _ in range(100):
+            wire.sendall(BLOCK)
+        assert wire.recv(65_536).startswith(b"HTTP/1.1 401 ")
+        wire.sendall(f"GET /v1/models HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode())
+        assert wire.recv(65_536).startswith(b"HTTP/1.1 200 "), "the connection stays fit for use"
+
+
 def test_a_wrong_key_in_the_stock_client(server: Server):
     wrong = OpenAI(base_url=server.base_url, api_key="sk-wrong", max_retries=0)
     with pytest.raises(openai.AuthenticationError) as caught:
