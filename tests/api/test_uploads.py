@@ -276,8 +276,10 @@ def test_a_client_that_reads_only_when_it_has_sent_all(server: Server):
 
 
 def test_a_wrong_key_in_the_stock_client(server: Server):
-    wrong = OpenAI(base_url=server.base_url, api_key="sk-wrong", max_retries=0)
-    with pytest.raises(openai.AuthenticationError) as caught:
+    with (
+        OpenAI(base_url=server.base_url, api_key="sk-wrong", max_retries=0) as wrong,
+        pytest.raises(openai.AuthenticationError) as caught,
+    ):
         wrong.files.create(file=("a.jsonl", BLOCK * 64), purpose="fine-tune")
     assert caught.value.code == "invalid_api_key"
 
