@@ -13,7 +13,8 @@ PegboxError
 │   └── LostRace              another process moved the job first; the caller drops its work
 ├── CatalogError              a base model is unknown or can't be loaded, and why
 ├── RenderError               a conversation that the model's chat template refuses
-└── EngineError               the engine process died or refused a request
+├── EngineError               the engine process died or refused a request
+└── CommandFailed             the command line can't go on (cli/client.py; its leaf Unreachable: no server there)
 
 Domain code raises these; `api/errors.py` translates them to HTTP in one place.
 """

@@ -126,8 +126,11 @@ def _whole(folder: Path, sha256: str) -> Path | None:
 
 
 def _from_hub(source: str, cache: Path) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    except ImportError:
+        raise CatalogError("downloading from a hub needs the training packages: pip install 'pegbox[train]'") from None
 
     try:
         return Path(
