@@ -21,6 +21,7 @@ from pegbox.settings import Settings
 log = logging.getLogger(__name__)
 _OPEN_PATHS = frozenset({"/healthz"})
 _FORM_OVERHEAD = 64 * 1024
+_PREFIXLESS = re.compile(r"/fine_tuning/jobs/[^/]+/events")  # openai 0.28 forgets Azure's prefix here, and only here
 _DEPLOYMENT = re.compile(r"/v1/deployments/(.+?)/(chat/completions|completions)")
 
 
@@ -31,6 +32,8 @@ def normal_path(path: str) -> str:
     """
     path = re.sub(r"/{2,}", "/", path).rstrip("/") or "/"
     path = re.sub(r"^/openai(/v1)?(?=/|$)", "/v1", path)
+    if _PREFIXLESS.fullmatch(path):
+        return f"/v1{path}"
     if deployment := _DEPLOYMENT.fullmatch(path):
         return "/v1/engines/{}/{}".format(*deployment.groups())
     return path

@@ -342,6 +342,8 @@ def test_models(tuned: Tuned, http: httpx.Client):
         ("/openai/deployments/gpt-4/completions", "/v1/engines/gpt-4/completions"),
         ("/openai/deployments/ft:acme/tiny:o::x/chat/completions", "/v1/engines/ft:acme/tiny:o::x/chat/completions"),
         ("/openai/v1/deployments/a/completions", "/v1/engines/a/completions"),
+        ("/fine_tuning/jobs/ftjob-1/events", "/v1/fine_tuning/jobs/ftjob-1/events"),  # openai 0.28 on Azure
+        ("/fine_tuning/jobs", "/fine_tuning/jobs"),
         ("/openaix/files", "/openaix/files"),
         ("/", "/"),
     ],
