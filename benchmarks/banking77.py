@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/banking77.py ../shared/data/banking77
 
-The first ten intents in alphabetical order stand in the system prompt. 200 training rows and 100 test rows are drawn with a
-fixed seed from the data set's own two files. Score: exact match at temperature 0.
+The first ten intents in alphabetical order stand in the system prompt. 200 training rows and 100 test rows are drawn
+with a fixed seed from the data set's own two files. Score: exact match at temperature 0.
 """
 
 import csv
@@ -44,7 +44,8 @@ def main(folder: Path) -> None:
             sys.exit(f"the job failed: {job.error}")
         scores = {
             name: sum(
-                said(client, model, ask(system, text)) == label for text, label in track(test, f"asking the {name} model")
+                said(client, model, ask(system, text)) == label
+                for text, label in track(test, f"asking the {name} model")
             )
             / len(test)
             for name, model in (("base", job.model), ("tuned", job.fine_tuned_model))

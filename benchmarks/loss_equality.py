@@ -68,7 +68,10 @@ def main() -> None:
     for step, (a, b) in enumerate(zip(ours, theirs, strict=True), 1):
         print(f"{step:3}  {a:.6f}  {b:.6f}  {abs(a - b):.1e}")
     worst = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
-    print("RESULT " + json.dumps({"steps": STEPS, "batch": BATCH, "largest_difference": worst, "first": ours[0], "last": ours[-1]}))
+    print(
+        "RESULT "
+        + json.dumps({"steps": STEPS, "batch": BATCH, "largest_difference": worst, "first": ours[0], "last": ours[-1]})
+    )
 
 
 def trl_losses(run: RunDir, recipe: Recipe, scratch: str) -> list[float]:

@@ -10,18 +10,13 @@ Everything that is made lies in ./demo-output afterwards: the server's data, its
 """
 
 import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 from openai import APIError, OpenAI
 from openai.types.fine_tuning import FineTuningJob
 from rich.console import Console
@@ -30,6 +25,7 @@ from pegbox.cli import compare, curves
 from pegbox.cli.client import CommandFailed
 from pegbox.cli.metrics import Point, curve, point
 from pegbox.cli.progress import TrainingBar, counting
+from pegbox.testing import ServerProcess
 
 EXAMPLES = Path(__file__).resolve().parent / "tickets"
 OUTPUT = Path("demo-output")
@@ -150,40 +146,10 @@ def watch(client: OpenAI, job_id: str) -> tuple[FineTuningJob, list[Point]]:
 @contextmanager
 def server() -> Iterator[str]:
     """`pegbox serve` as a process of its own, with its data in the output folder; gone at the end, whatever happens."""
-    port = free_port()
-    command = [sys.executable, "-m", "pegbox.cli.main", "serve"]
-    command += ["--data-dir", str(OUTPUT / "data"), "--host", "127.0.0.1", "--port", str(port)]
-    with LOG.open("wb") as log:
-        process = subprocess.Popen(command, env={**os.environ, "PEGBOX_API_KEY": KEY}, stdout=log, stderr=log)
-    try:
-        stage("Starting the server.")
-        wait_until_healthy(process, f"http://127.0.0.1:{port}/healthz")
-        stage(f"The server listens on http://127.0.0.1:{port}/v1.")
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def wait_until_healthy(process: "subprocess.Popen[bytes]", url: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(url, timeout=2, trust_env=False).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
-    raise RuntimeError("the server did not start")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    stage("Starting the server.")
+    with ServerProcess(OUTPUT / "data", KEY) as running:
+        stage(f"The server listens on {running.base_url}.")
+        yield running.base_url
 
 
 def stage(text: str) -> None:

@@ -37,7 +37,7 @@ def clean_suffix(text: str) -> str:
 
     Anything else becomes a single dash, as the 2023 command line did.
     """
-    return re.sub(r"[^a-z0-9_.]+", "-", text.lower()).strip("-")[:_SUFFIX_LIMIT]
+    return re.sub(r"[^a-z0-9_.]+", "-", text.lower()).strip("-")[:_SUFFIX_LIMIT].rstrip("-")
 
 
 def tuned_name(base: str, organization: str, suffix: str | None, *, step: int | None = None) -> str:

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import httpx
 
@@ -15,19 +17,23 @@ START_SECONDS = 60
 STOP_SECONDS = 60
 
 
+@dataclass
 class ServerProcess:
-    """`pegbox serve` on a free port of the loopback address, with its own data directory and key.
+    """`pegbox serve` on the loopback address, with its own data directory and key.
 
-    Settings and keys of the surrounding environment don't count; `settings` are PEGBOX_* variables.
+    Settings and keys of the surrounding environment don't count, but for the models directory; `settings` are
+    PEGBOX_* variables. The port is a free one, found at the first start and kept.
     """
 
-    def __init__(self, data_dir: Path, key: str, settings: Mapping[str, str] | None = None) -> None:
-        self.data_dir = data_dir
-        self.key = key
-        self.port = free_port()
-        self.log = data_dir.parent / "server.log"
-        self._settings = dict(settings or {})
-        self._process: subprocess.Popen[bytes] | None = None
+    data_dir: Path
+    key: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    port: int = 0
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def log(self) -> Path:
+        return self.data_dir.parent / "server.log"
 
     @property
     def root_url(self) -> str:
@@ -38,13 +44,9 @@ class ServerProcess:
         """What an OpenAI client takes as its base URL."""
         return f"{self.root_url}/v1"
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None, "not started"
-        return self._process.pid
-
     def start(self) -> None:
         """Return once it answers. Raises RuntimeError, with the log, if it doesn't."""
+        self.port = self.port or free_port()
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PEGBOX_", "OPENAI_"))}
         if "PEGBOX_MODELS_DIR" in os.environ:
             kept["PEGBOX_MODELS_DIR"] = os.environ["PEGBOX_MODELS_DIR"]
@@ -52,10 +54,10 @@ class ServerProcess:
         command += ["--data-dir", str(self.data_dir), "--host", "127.0.0.1", "--port", str(self.port)]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            env = {**kept, "PEGBOX_API_KEY": self.key, **self._settings}
-            self._process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+            env = {**kept, "PEGBOX_API_KEY": self.key, **self.settings}
+            self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 if httpx.get(f"{self.root_url}/healthz", timeout=2, trust_env=False).status_code == httpx.codes.OK:
                     return
@@ -65,21 +67,21 @@ class ServerProcess:
 
     def kill(self) -> None:
         """As a power cut would: no goodbye."""
-        assert self._process is not None, "not started"
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+        assert self.process is not None, "not started"
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
 
     def stop(self) -> None:
         """In order, or by force where that takes too long. Does nothing if it is not running."""
-        if self._process is None or self._process.poll() is not None:
+        if self.process is None or self.process.poll() is not None:
             return
-        self._process.terminate()
+        self.process.terminate()
         try:
-            self._process.wait(timeout=STOP_SECONDS)
+            self.process.wait(timeout=STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
 
-    def __enter__(self) -> "ServerProcess":
+    def __enter__(self) -> Self:
         self.start()
         return self
 

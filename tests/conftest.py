@@ -1,20 +1,17 @@
 """Fixtures: a tiny random model in hub layout, a models directory, a real server process, the stock client."""
 
 import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pytest
 from openai import OpenAI
+from openai.types.fine_tuning import FineTuningJob
+
+from pegbox.testing import ServerProcess, free_port
 
 KEY = "sk-test-0123456789abcdef"
 CHATML = (
@@ -22,6 +19,7 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 SMOLLM2 = "smollm2-135m-instruct"
+__all__ = ["free_port"]  # tests take it from here
 
 
 def chat_row(user: str, answer: str, system: str | None = "Answer in one word.") -> dict[str, object]:
@@ -96,68 +94,17 @@ def smollm2_models() -> Path:
     return root
 
 
-@dataclass
-class Server:
-    """A real `pegbox serve` in a process of its own; `kill` and `start` it at will."""
+class Server(ServerProcess):
+    """A server on a models directory of the tests, with the clients that ask it."""
 
-    data_dir: Path
-    models_dir: Path
-    extra_env: dict[str, str] = field(default_factory=dict)
-    port: int = 0
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    @property
-    def log(self) -> Path:
-        return self.data_dir.parent / "server.log"
+    def __init__(
+        self, data_dir: Path, models_dir: Path, extra_env: dict[str, str] | None = None, port: int = 0
+    ) -> None:
+        super().__init__(data_dir, KEY, {"PEGBOX_MODELS_DIR": str(models_dir), **(extra_env or {})}, port)
 
     def start(self) -> "Server":
-        self.port = self.port or free_port()
-        env = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("PEGBOX_", "OPENAI_"))},
-            "PEGBOX_API_KEY": KEY,
-            "PEGBOX_MODELS_DIR": str(self.models_dir),
-            **self.extra_env,
-        }
-        command = [
-            sys.executable,
-            "-m",
-            "pegbox.cli.main",
-            "serve",
-            "--data-dir",
-            str(self.data_dir),
-            "--port",
-            str(self.port),
-        ]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                if httpx.get(f"http://127.0.0.1:{self.port}/healthz", timeout=2).status_code == 200:
-                    return self
-            except httpx.HTTPError:
-                time.sleep(0.05)
-            if self.process.poll() is not None:
-                break
-        raise AssertionError(f"the server did not start:\n{self.log.read_text('utf-8')}")
-
-    def kill(self) -> None:
-        """As a power cut would: no goodbye."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                self.kill()
+        super().start()
+        return self
 
     def client(self, **options: object) -> OpenAI:
         options = {"_strict_response_validation": True, "max_retries": 0, "timeout": 120, **options}
@@ -165,13 +112,6 @@ class Server:
 
     def http(self) -> httpx.Client:
         return httpx.Client(base_url=self.base_url, headers={"authorization": f"Bearer {KEY}"}, timeout=60)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 ServerMaker = Callable[..., Server]
@@ -217,7 +157,7 @@ def upload_bytes(client: OpenAI, content: bytes, name: str = "train.jsonl") -> s
     return client.files.create(file=(name, content), purpose="fine-tune").id
 
 
-def finished(client: OpenAI, job_id: str, seconds: float = 300):
+def finished(client: OpenAI, job_id: str, seconds: float = 300) -> FineTuningJob:
     """The job, once it has ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -223,10 +223,10 @@ class Recorded:
         yield Delta(None, None, "length")
 
 
-def written(model: Path, text: str, *stops: str) -> list[Piece]:
+def written(model: Path, text: str, *stops: str, gap: str = "") -> list[Piece]:
     template = load_template(model)
     recorded = Recorded(template.encode(text))
-    return list(write(recorded, generation(), template, stops))  # type: ignore[arg-type]
+    return list(write(recorded, generation(), template, stops, gap=gap))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["plain words", "日本語🎻です", " leading space", "line\nbreak\n"])
@@ -252,3 +252,11 @@ def test_stop_sequences(tiny_model: Path, text: str, stops: tuple[str, ...], exp
     pieces = written(tiny_model, text, *stops)
     assert "".join(piece.text for piece in pieces) == expected
     assert pieces[-1].finish == finish
+
+
+@pytest.mark.parametrize(
+    ("text", "gap", "expected"),
+    [("\n\nword", "\n\n", "word"), ("\nword", "\n\n", "\nword"), ("word", " ", "word"), ("\n", "\n\n", "\n")],
+)
+def test_the_template_gap_is_left_out(tiny_model: Path, text: str, gap: str, expected: str) -> None:
+    assert "".join(piece.text for piece in written(tiny_model, text, gap=gap)) == expected

@@ -138,6 +138,7 @@ def test_three_newest_checkpoints_and_the_best_are_kept(client: OpenAI, tmp_path
     valid = write_jsonl(tmp_path / "valid.jsonl", [chat_row(f"Say {i}", "0123456789") for i in range(4)])
     job = client.fine_tuning.jobs.create(
         model="tiny",
+        seed=1,
         training_file=upload(client, train),
         validation_file=upload(client, valid),
         hyperparameters={"n_epochs": 7, "batch_size": 2, "learning_rate_multiplier": 3},

@@ -241,7 +241,6 @@ def test_hold_of_a_job_that_was_cancelled_is_lost(db: Database) -> None:
         store.hold(tx, job)
 
 
-@pytest.mark.xfail(reason="store.hold compares with None, which becomes IS NULL", strict=True)
 def test_no_token_holds_nothing(db: Database) -> None:
     enqueue(db, "j")
     with pytest.raises(LostRace), db.write() as tx:

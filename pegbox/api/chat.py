@@ -42,6 +42,11 @@ class Asked:
     calls_tools: bool  # the answer may hold calls: read them out of the text
 
     @property
+    def gap(self) -> str:
+        """What the template puts between prompt and answer: the model writes it, nobody wants to read it."""
+        return self.target.template.around_answer[0]
+
+    @property
     def old_functions(self) -> bool:
         return self.request.functions is not None
 
@@ -131,7 +136,7 @@ def _refuse_unsupported(request: wire.CreateChat) -> None:
 def _whole(asked: Asked, parts: Parts, gone: threading.Event) -> wire.Chat:
     with parts.pool.slots:
         answers = [
-            generate.answer_whole(parts, asked.target, generation, asked.stops, gone)
+            generate.answer_whole(parts, asked.target, generation, asked.stops, gone, gap=asked.gap)
             for generation in asked.generations
         ]
     return wire.Chat(
@@ -203,7 +208,7 @@ def _chunks(asked: Asked, parts: Parts) -> Iterator[wire.Chunk]:
         engine = generate.engine_of(parts, asked.target)
         for index, generation in enumerate(asked.generations):
             yield _chunk(asked, index, wire.Delta(role="assistant", content=""))
-            writing = write(engine, generation, asked.target.template, asked.stops)
+            writing = write(engine, generation, asked.target.template, asked.stops, gap=asked.gap)
             with closing(writing):  # type: ignore[type-var]
                 for piece in _after_calls(asked, index, writing):
                     if isinstance(piece, wire.Chunk):

@@ -129,11 +129,18 @@ def engine_of(parts: Parts, target: Target) -> Engine:
 
 
 def answer_whole(
-    parts: Parts, target: Target, generation: Generation, stops: tuple[str, ...], gone: threading.Event
+    parts: Parts,
+    target: Target,
+    generation: Generation,
+    stops: tuple[str, ...],
+    gone: threading.Event,
+    *,
+    gap: str = "",
 ) -> Written:
     """One answer; cut short, with nobody to see it, once `gone` is set."""
     pieces: list[Piece] = []
-    with closing(write(engine_of(parts, target), generation, target.template, stops)) as writing:  # type: ignore[type-var]
+    engine = engine_of(parts, target)
+    with closing(write(engine, generation, target.template, stops, gap=gap)) as writing:  # type: ignore[type-var]
         for piece in writing:
             pieces.append(piece)
             if gone.is_set():

@@ -20,17 +20,21 @@ def inspect(folder: Path) -> dict[str, object]:
         raise ValueError("no .safetensors weights; convert them (pickled .bin files are never opened)")
 
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     if not (folder / "tokenizer.json").exists():
-        AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
-    if not (folder / "tokenizer.json").exists():
-        raise ValueError("no fast tokenizer (tokenizer.json), and transformers can't make one for this model")
+        raise ValueError(
+            "no fast tokenizer (tokenizer.json); make one with "
+            "transformers.AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+        )
     config = AutoConfig.from_pretrained(folder)
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
+        model, report = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", output_loading_info=True)
+    except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"transformers can't load it as a causal language model: {error}") from None
+    if report["missing_keys"]:  # transformers would make them up
+        raise ValueError(f"weights are missing: {', '.join(sorted(report['missing_keys'])[:5])}")
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([[0, 1, 2]])).logits  # (1, 3, V)
     if not bool(torch.isfinite(logits).all()):

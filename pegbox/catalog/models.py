@@ -3,6 +3,7 @@ written last: a folder without it is not a model yet."""
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from pegbox.catalog.table import ALIASES, Alias, Format
 from pegbox.errors import CatalogError
 
 MANIFEST = "pegbox.json"
+_NAME = re.compile(r"\w[\w .+-]*(/\w[\w .+-]*)?")
+_NAME_BYTES = 200  # a folder is called so, and tuned models carry it
+_OWN_FOLDERS = ("hub", "incoming")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +70,23 @@ class Catalog:
     def find(self, name: str) -> Resolved | None:
         """What `name` means, or None where it is no base of ours. Never an adapter."""
         alias = ALIASES.get(name)
-        path = self.folder(alias.base if alias else name) / MANIFEST
-        return Resolved(name, load_manifest(path), alias) if path.is_file() else None
+        base = alias.base if alias else name
+        if not is_name(base) or not (path := self.folder(base) / MANIFEST).is_file():
+            return None
+        model = load_manifest(path)
+        return Resolved(name, model, alias) if model.name == base else None
 
     def folder(self, name: str) -> Path:
-        """Where a model of that name has its manifest. Hub ids hold a slash, which a folder can't."""
-        if not name or name.startswith(".") or "\\" in name or ".." in name or "\x00" in name or len(name) > 200:
-            return self.root / "no-such-model"
+        """Where a model of that name (see `is_name`) has its manifest. Hub ids hold a slash, which a folder can't."""
         return self.root / name.replace("/", "--")
+
+
+def is_name(name: str) -> bool:
+    """Whether a base model may be called so: one or two plain parts, and no colon, which separates the parts of a
+    tuned model's name. What the catalogue keeps beside the models has such a name too, and is no model."""
+    if not _NAME.fullmatch(name) or ".." in name or name in _OWN_FOLDERS:
+        return False
+    return len(name.encode()) <= _NAME_BYTES
 
 
 def load_manifest(path: Path) -> BaseModel:

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pegbox.catalog.models import MANIFEST, BaseModel, Catalog, save_manifest
-from pegbox.catalog.table import WHEELS, Format
+from pegbox.catalog.models import MANIFEST, BaseModel, Catalog, is_name, save_manifest
+from pegbox.catalog.table import ALIASES, WHEELS, Format
 from pegbox.data.template import load_template
-from pegbox.errors import CatalogError
+from pegbox.errors import CatalogError, RenderError
 
 Progress = Callable[[str, float], None]  # (what is being done, share done 0..1)
 
@@ -67,8 +67,13 @@ def add(catalog: Catalog, source: str, *, name: str | None, price: float, progre
     """
     local = Path(source).expanduser()
     name = name or (local.resolve().name if local.is_dir() else source)
-    if ":" in name:
-        raise CatalogError(f'"{name}" holds a colon, which separates the parts of a tuned model\'s name; use --name')
+    if not is_name(name) or name in ALIASES:
+        why = (
+            "is an alias already"
+            if name in ALIASES
+            else "can't be a model's name (words of letters, digits, . _ - +, at most one /, no colon)"
+        )
+        raise CatalogError(f'"{name}" {why}; choose another with --name')
     if local.is_dir():
         weights = local.resolve()
     else:
@@ -150,6 +155,11 @@ def _examine(name: str, folder: Path, *, source: str, license_: str, price: floa
     template = load_template(folder)
     if not template.stop_ids:
         raise CatalogError(f"{name} has no end-of-text token, so it could never learn to stop")
+    if template.source is not None:
+        try:
+            template.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+        except RenderError as error:
+            raise CatalogError(f"{name}: {error}") from None
     formats: tuple[Format, ...] = ("chat", "completion") if template.source else ("completion",)
     return BaseModel(
         name=name,

@@ -21,10 +21,13 @@ class Piece:
     finish: Literal["stop", "length"] | None = None
 
 
-def write(engine: Engine, generation: Generation, template: Template, stops: tuple[str, ...] = ()) -> Iterator[Piece]:
+def write(
+    engine: Engine, generation: Generation, template: Template, stops: tuple[str, ...] = (), *, gap: str = ""
+) -> Iterator[Piece]:
     """Yield text as it is sure: half a character, or what may become a stop sequence, is held back.
 
-    Close the iterator to stop generating.
+    `gap` is what the chat template writes between prompt and answer (a space, say): the model writes it too, and it
+    is left out where the text begins with it. Close the iterator to stop generating.
     """
     # The decoder knows the end of the prompt, so a first token that begins with a space keeps it.
     decoder = DecodeStream(ids=generation.prompt[-4:], skip_special_tokens=True)
@@ -35,6 +38,10 @@ def write(engine: Engine, generation: Generation, template: Template, stops: tup
                 yield Piece(held, finish=delta.finish)
                 return
             held += decoder.step(template.tokenizer, delta.token) or ""
+            if gap and len(held) < len(gap) and gap.startswith(held):
+                yield Piece("", delta.token, delta.score)
+                continue
+            held, gap = held.removeprefix(gap), ""
             cut = min((held.find(stop) for stop in stops if stop in held), default=None)
             if cut is not None:
                 yield Piece(held[:cut], delta.token, delta.score)

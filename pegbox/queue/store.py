@@ -65,7 +65,7 @@ def hold(tx: Connection, job: QueuedJob) -> None:
 
     Raises LostRace if the lease is gone: the job was cancelled, or claimed by another worker.
     """
-    ours = and_(jobs.c.id == job.id, jobs.c.lease_token == job.lease_token)
+    ours = and_(jobs.c.id == job.id, jobs.c.lease_token == job.lease_token, jobs.c.lease_token.is_not(None))
     if tx.execute(update(jobs).where(ours).values(lease_until=time.time() + LEASE_SECONDS)).rowcount != 1:
         raise LostRace(f"{job.id} is no longer this worker's: cancelled, or claimed by another")
 

@@ -52,7 +52,8 @@ class Worker:
         """Return once the thread has ended; a job in hand is dropped and taken up at the next start."""
         self._closing.set()
         self._wake.set()
-        self._thread.join()
+        if self._thread.ident is not None:  # else it was never started
+            self._thread.join()
 
     def _run(self) -> None:
         while not self._closing.is_set():

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pysqlite3 import dbapi2
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 
 from pegbox.errors import PegboxError
 
@@ -67,7 +67,7 @@ class Database:
 
 def _engine(path: Path, *, begin: str, pool_size: int) -> Engine:
     engine = create_engine(
-        f"sqlite+pysqlite:///{path}",
+        URL.create("sqlite+pysqlite", database=str(path)),  # a path may hold what means something in a URL
         module=dbapi2,
         pool_size=pool_size,
         max_overflow=0 if pool_size == 1 else 64,
