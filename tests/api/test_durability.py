@@ -214,7 +214,7 @@ def test_the_server_is_small_and_starts_quickly(new_server: ServerMaker):
 def test_a_changed_key_replaces_the_old_one(new_server: ServerMaker):
     running = new_server()
     running.stop()
-    running.extra_env["PEGBOX_API_KEY"] = "sk-another-0123456789"
+    running.settings = {**running.settings, "PEGBOX_API_KEY": "sk-another-0123456789"}
     running.start()
     for key, status in ((KEY, 401), ("sk-another-0123456789", 200)):
         answer = httpx.get(f"{running.base_url}/models", headers={"authorization": f"Bearer {key}"})

@@ -1,6 +1,7 @@
 """Today's `openai` client, its answers validated strictly, against jobs, models and answers of a real server."""
 
 import asyncio
+import base64
 import json
 import math
 import shutil
@@ -170,7 +171,12 @@ def test_a_job_that_ended(tuned: Tuned):
     assert tuned.ended["z"].fine_tuned_model.startswith(f"ft:{SMOLLM2}:pegbox::"), "no suffix leaves its place empty"
     results = tuned.client.files.retrieve(job.result_files[0])
     assert (results.filename, results.purpose) == ("step_metrics.csv", "fine-tune-results")
-    header, *lines = tuned.client.files.content(results.id).text.splitlines()
+    text = tuned.client.files.content(results.id).text
+    encoded = tuned.client.files.with_raw_response.content(results.id, extra_query={"encoding": "base64"})
+    assert base64.b64decode(encoded.content, validate=True).decode() == text, (
+        "for scripts that decode what OpenAI sends"
+    )
+    header, *lines = text.splitlines()
     assert header == "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"
     assert [line.split(",")[0] for line in lines] == [str(step) for step in range(1, 13)]
     losses = [float(line.split(",")[1]) for line in lines]
