@@ -167,20 +167,22 @@ def test_a_line_of_50_mb(client: OpenAI, job_of: Callable[..., FineTuningJob]):
     )
 
 
-def test_a_file_that_is_deleted_before_it_is_read(client: OpenAI, job_of: Callable[..., FineTuningJob]):
-    """Nobody can time that from outside; but a job may be made on a file whose deletion is under way."""
-    file_id = upload_bytes(client, jsonl(rows(12)))
+@pytest.mark.xfail(strict=True, reason="jobs/prepare.py opens the file a second time to copy its rows: server_error")
+def test_a_file_that_is_deleted_while_it_is_read(client: OpenAI):
+    file_id = upload_bytes(client, jsonl([chat_row(f"Question {i}?", "yes") for i in range(8_000)]))
     job = client.fine_tuning.jobs.create(training_file=file_id, model="gpt-3.5-turbo")
+    time.sleep(0.2)
+    assert client.fine_tuning.jobs.retrieve(job.id).status == "validating_files"
     client.files.delete(file_id)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while (job := client.fine_tuning.jobs.retrieve(job.id)).status == "validating_files":
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    if job.status == "failed":
-        assert job.error is not None
-        assert (job.error.code, job.error.param) == ("file_not_found", "training_file")
-    else:  # it was quicker: the run has a copy and goes on
+    if job.status != "failed":  # who reads on, from a file that has lost only its name, is right as well
         assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+        return
+    assert job.error is not None
+    assert (job.error.code, job.error.param) == ("file_not_found", "training_file")
 
 
 # --- what is odd and legal -----------------------------------------------------------------------------------
