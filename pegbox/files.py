@@ -95,6 +95,14 @@ class Files:
             tx.execute(delete(files).where(files.c.id == file.id))
         self._blobs.delete(file.id)
 
+    def purge(self) -> None:
+        """Delete what has expired: rows, then bytes."""
+        past = files.c.expires_at <= int(time.time())
+        with self._db.write() as tx:
+            gone = list(tx.execute(delete(files).where(past).returning(files.c.id)).scalars())
+        for file_id in gone:
+            self._blobs.delete(file_id)
+
     def list(self, *, purpose: str | None, after: str | None, limit: int, newest_first: bool) -> Slice[File]:
         query = select(files)
         if purpose is not None:

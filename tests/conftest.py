@@ -100,7 +100,10 @@ class Server(ServerProcess):
     def __init__(
         self, data_dir: Path, models_dir: Path, extra_env: dict[str, str] | None = None, port: int = 0
     ) -> None:
-        super().__init__(data_dir, KEY, {"PEGBOX_MODELS_DIR": str(models_dir), **(extra_env or {})}, port)
+        # One thread is enough for a tiny model, and leaves the other core to the next process.
+        settings = {"PEGBOX_MODELS_DIR": str(models_dir), "PEGBOX_THREADS": "1", **(extra_env or {})}
+        super().__init__(data_dir, KEY, settings, port)
+        self._clients: list[OpenAI | httpx.Client] = []
 
     def start(self) -> "Server":
         super().start()
@@ -108,10 +111,21 @@ class Server(ServerProcess):
 
     def client(self, **options: object) -> OpenAI:
         options = {"_strict_response_validation": True, "max_retries": 0, "timeout": 120, **options}
-        return OpenAI(base_url=self.base_url, api_key=KEY, **options)
+        made = OpenAI(base_url=self.base_url, api_key=KEY, **options)
+        self._clients.append(made)
+        return made
 
     def http(self) -> httpx.Client:
-        return httpx.Client(base_url=self.base_url, headers={"authorization": f"Bearer {KEY}"}, timeout=60)
+        made = httpx.Client(base_url=self.base_url, headers={"authorization": f"Bearer {KEY}"}, timeout=60)
+        self._clients.append(made)
+        return made
+
+    def close(self) -> None:
+        """For good: the server and its clients."""
+        self.stop()
+        for made in self._clients:
+            made.close()
+        self._clients.clear()
 
 
 ServerMaker = Callable[..., Server]
@@ -122,7 +136,7 @@ def server(tiny_catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """One server with the tiny model, shared by tests that leave it as they found it."""
     running = Server(tmp_path_factory.mktemp("server") / "data", tiny_catalog).start()
     yield running
-    running.stop()
+    running.close()
 
 
 @pytest.fixture
@@ -139,7 +153,7 @@ def new_server(tiny_catalog: Path, tmp_path: Path) -> Iterator[ServerMaker]:
 
     yield make
     for running in made:
-        running.stop()
+        running.close()
         shutil.rmtree(running.data_dir, ignore_errors=True)
 
 

@@ -1,5 +1,6 @@
 """A job's life on the tiny model, through the stock client: what is told, what is resolved, what can be used."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,38 @@ def test_an_answer_uses_the_adapter_and_leaves_the_base_alone(client: OpenAI, se
     tuned = scores(job.fine_tuned_model)
     assert scores("babbage-002") == before
     assert all(a > b + 0.5 for a, b in zip(tuned[1:], before[1:], strict=True)), "the completion became likelier"
+
+
+def test_an_ended_run_keeps_no_rows_of_the_user(new_server: ServerMaker, tmp_path: Path) -> None:
+    """Succeeded, failed and cancelled alike; what was cancelled while queued is tidied at the next start."""
+    server = new_server()
+    client = server.client()
+    file = upload(client, write_jsonl(tmp_path / "t.jsonl", rows(40)))
+    long = client.fine_tuning.jobs.create(model="tiny", training_file=file, hyperparameters={"n_epochs": 50})
+    queued = client.fine_tuning.jobs.create(model="tiny", training_file=file, hyperparameters={"n_epochs": 1})
+    data = {job.id: server.data_dir / "runs" / job.id / "data" for job in (long, queued)}
+    deadline = time.monotonic() + 60
+    while client.fine_tuning.jobs.retrieve(queued.id).status != "queued" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    while client.fine_tuning.jobs.retrieve(long.id).status != "running" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert data[long.id].exists()
+    assert data[queued.id].exists()
+    for job in (queued, long):
+        assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+    while data[long.id].exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not data[long.id].exists()
+    server.stop()
+    server.start()
+    assert not data[queued.id].exists()
+    assert (server.data_dir / "runs" / long.id / "recipe.json").exists()
+
+
+def test_an_integration_that_has_no_effect_is_said(client: OpenAI, tmp_path: Path) -> None:
+    file = upload(client, write_jsonl(tmp_path / "t.jsonl", rows(2)))
+    wandb = [{"type": "wandb", "wandb": {"project": "p"}}]
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=file, integrations=wandb)  # type: ignore[arg-type]
+    assert job.integrations[0].wandb.project == "p"
+    assert any("Weights & Biases" in text for text in messages(client, job.id))
+    finished(client, job.id)

@@ -17,7 +17,7 @@ from pegbox.auth import Keys
 from pegbox.catalog.models import Catalog
 from pegbox.engines.pool import EnginePool, PoolSettings
 from pegbox.files import Files
-from pegbox.jobs.execute import execute
+from pegbox.jobs.execute import execute, sweep
 from pegbox.jobs.prepare import prepare
 from pegbox.jobs.submit import Desk
 from pegbox.notify.deliver import Deliverer
@@ -65,9 +65,13 @@ def create_app(settings: Settings) -> Server:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         store.release_all(db)
+        desk.files.purge()
+        sweep(desk, settings)
         for thread in threads:
             thread.start()
         yield
+        for worker in workers:  # all at once, because each may have a run to stop
+            worker.ask_to_close()
         for thread in threads:
             thread.close()
         pool.close()

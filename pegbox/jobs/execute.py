@@ -1,7 +1,6 @@
 """The second half of a job: run the trainer, follow it, publish what it made."""
 
 import logging
-import shutil
 import time
 
 from sqlalchemy import update
@@ -14,7 +13,7 @@ from pegbox.jobs.follow import Follower
 from pegbox.jobs.records import Tuning
 from pegbox.jobs.submit import Desk
 from pegbox.queue import store
-from pegbox.queue.states import QueuedJob, Status
+from pegbox.queue.states import QueuedJob, Status, is_final
 from pegbox.queue.store import Event
 from pegbox.queue.worker import Lease
 from pegbox.runners.local import LocalRun
@@ -49,11 +48,22 @@ def execute(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
     child = LocalRun(run)
     try:
         _follow(child, follower, lease)
+        if lease.closing.is_set():
+            return  # the job stays "running" and the next start goes on with it
+        _conclude(desk, settings, tuning, run, child.poll())
     finally:
         child.kill()
-    if lease.closing.is_set():
-        return  # the job stays "running" and the next start goes on with it
-    _conclude(desk, settings, tuning, run, child.poll())
+        if not lease.closing.is_set():
+            run.tidy()  # succeeded, failed or cancelled
+
+
+def sweep(desk: Desk, settings: Settings) -> None:
+    """At the start: tidy the runs of jobs that ended while no worker had them in hand."""
+    for path in (settings.root / "runs").glob("*"):
+        with desk.db.read() as tx:
+            job = store.get(tx, path.name)
+        if job is None or is_final(job.status):
+            RunDir(path).tidy()
 
 
 def _follow(child: LocalRun, follower: Follower, lease: Lease) -> None:
@@ -112,9 +122,6 @@ def _publish(desk: Desk, settings: Settings, tuning: Tuning, run: RunDir, traine
         store.tell(tx, tuning.id, Event("model", f"New fine-tuned model created: {name}"))
         ended = Event("ended", "The job has successfully completed")
         store.move(tx, tuning.job, Status.SUCCEEDED, because=ended)
-    # The user's data lives in the file store; the run keeps recipe, metrics and log.
-    for folder in (run.path / "data", run.checkpoints):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def step_metrics_csv(curve: list[StepMetrics]) -> bytes:

@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from sqlalchemy import update
@@ -96,13 +97,13 @@ def prepare(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
     shutil.rmtree(run.path, ignore_errors=True)  # an earlier attempt that did not come to its end
     run.create()
     held = _hold_out(training, tuning, settings)
-    file = desk.files.get(tuning.request.training_file)
-    _copy_rows(desk.files.path(file), run.train_data, lambda i: training.uses(i) and i not in held, beat)
+    with _content(desk, "training", tuning.request.training_file) as content:
+        _copy_rows(content, run.train_data, lambda i: training.uses(i) and i not in held, beat)
+        if held:
+            _copy_rows(content, run.valid_data, held.__contains__, beat)
     if validation is not None and tuning.request.validation_file is not None:
-        file = desk.files.get(tuning.request.validation_file)
-        _copy_rows(desk.files.path(file), run.valid_data, validation.uses, beat)
-    elif held:
-        _copy_rows(desk.files.path(file), run.valid_data, held.__contains__, beat)
+        with _content(desk, "validation", tuning.request.validation_file) as content:
+            _copy_rows(content, run.valid_data, validation.uses, beat)
 
     recipe = _resolve(tuning, base, training.used - len(held), min(training.formats), settings)
     recipe.save(run.recipe_path)
@@ -152,12 +153,9 @@ def _base(desk: Desk, tuning: Tuning) -> Base:
 
 def _survey(desk: Desk, which: str, file_id: str, template: Template, base: Base, beat: Callable[[], None]) -> Survey:
     """Read a file through. Raises JobFailure if any of its rows is bad."""
-    file = desk.files.find(file_id)
-    if file is None:
-        raise JobFailure("file_not_found", f"The {which} file {file_id} was deleted.", param=f"{which}_file")
     survey = Survey()
     last_line = 0
-    with desk.files.path(file).open("rb") as content:
+    with _content(desk, which, file_id) as content:
         for row in read_rows(content):
             beat()
             survey.examples += 1
@@ -174,6 +172,17 @@ def _survey(desk: Desk, which: str, file_id: str, template: Template, base: Base
     if not survey.used and which == "validation":
         raise JobFailure("invalid_n_examples", "Validation file has 0 example(s)", param="validation_file")
     return survey
+
+
+def _content(desk: Desk, which: str, file_id: str) -> BinaryIO:
+    """Raises JobFailure for a file that was deleted, be it while the job reads it."""
+    file = desk.files.find(file_id)
+    try:
+        if file is not None:
+            return desk.files.path(file).open("rb")
+    except FileNotFoundError:
+        pass
+    raise JobFailure("file_not_found", f"The {which} file {file_id} was deleted.", param=f"{which}_file")
 
 
 def _take(survey: Survey, row: Row, template: Template, base: Base) -> Problem | None:
@@ -264,9 +273,10 @@ def _hold_out(training: Survey, tuning: Tuning, settings: Settings) -> set[int]:
     return set((np.flatnonzero(np.isin(digests, chosen)) + 1).tolist())
 
 
-def _copy_rows(source: Path, target: Path, wanted: Callable[[int], bool], beat: Callable[[], None]) -> None:
+def _copy_rows(content: BinaryIO, target: Path, wanted: Callable[[int], bool], beat: Callable[[], None]) -> None:
     """The rows with these numbers, byte for byte as the user wrote them (bar BOM and CR)."""
-    with source.open("rb") as content, target.open("w", encoding="utf-8", newline="\n") as out:
+    content.seek(0)
+    with target.open("w", encoding="utf-8", newline="\n") as out:
         for row in read_rows(content):
             beat()
             if wanted(row.example):

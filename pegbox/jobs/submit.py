@@ -64,7 +64,7 @@ def create(desk: Desk, request: CreateJob, *, is_retry: bool = False) -> Tuning:
         if request.validation_file is not None:
             validating += f" and validation file: {request.validation_file}"
         created = Event("created", f"Created fine-tuning job: {job_id}")
-        store.tell(tx, job_id, created, Event("validating", validating))
+        store.tell(tx, job_id, created, Event("validating", validating), *_unheeded(request))
         return _existing(records.find(tx, job_id), job_id)
 
 
@@ -95,6 +95,14 @@ def _existing(tuning: Tuning | None, job_id: str) -> Tuning:
     if tuning is None:
         raise NotFound(f"Could not find fine tune: {job_id}", param="fine_tune_id", code="fine_tune_not_found")
     return tuning
+
+
+def _unheeded(request: CreateJob) -> list[Event]:
+    """What is accepted so that scripts run, and has no effect, is said."""
+    if not request.integrations:
+        return []
+    text = "Integrations are not supported by this server: nothing is sent to Weights & Biases."
+    return [Event("integrations", text, level="warn")]
 
 
 def _check_model(desk: Desk, request: CreateJob) -> str:

@@ -48,10 +48,14 @@ class Worker:
         """There may be something to do now."""
         self._wake.set()
 
-    def close(self) -> None:
-        """Return once the thread has ended; a job in hand is dropped and taken up at the next start."""
+    def ask_to_close(self) -> None:
+        """Drop the job in hand, to be taken up at the next start; take no other."""
         self._closing.set()
         self._wake.set()
+
+    def close(self) -> None:
+        """Return once the thread has ended."""
+        self.ask_to_close()
         if self._thread.ident is not None:  # else it was never started
             self._thread.join()
 

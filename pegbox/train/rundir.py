@@ -10,6 +10,7 @@ log.txt                                                 what the trainer printed
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,6 +86,12 @@ class RunDir:
 
     def recipe(self) -> Recipe:
         return Recipe.load(self.recipe_path)
+
+    def tidy(self) -> None:
+        """Remove what an ended run needs no more: the user's rows, which live in the file store while their owner
+        wants them to, and the checkpoints. Recipe, metrics, events and log stay."""
+        for folder in (self.path / "data", self.checkpoints):
+            shutil.rmtree(folder, ignore_errors=True)
 
     # --- requests ------------------------------------------------------------------------------------------
 

@@ -167,7 +167,6 @@ def test_a_line_of_50_mb(client: OpenAI, job_of: Callable[..., FineTuningJob]):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="jobs/prepare.py opens the file a second time to copy its rows: server_error")
 def test_a_file_that_is_deleted_while_it_is_read(client: OpenAI):
     file_id = upload_bytes(client, jsonl([chat_row(f"Question {i}?", "yes") for i in range(8_000)]))
     job = client.fine_tuning.jobs.create(training_file=file_id, model="gpt-3.5-turbo")

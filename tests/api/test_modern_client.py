@@ -87,7 +87,7 @@ def tuned(tiny_catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         client.close()
         loose.close()
     finally:
-        running.stop()
+        running.close()
 
 
 def scores(loose: OpenAI, model: str, prompt: str = "Number 7: odd") -> list[float]:

@@ -22,7 +22,7 @@ def running(tiny_catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     settings = {"PEGBOX_THREADS": "1", "PEGBOX_CONCURRENT_JOBS": "2"}
     server = Server(tmp_path_factory.mktemp("legacy") / "data", tiny_catalog, settings).start()
     yield server
-    server.stop()
+    server.close()
 
 
 @pytest.fixture(scope="module")
