@@ -135,8 +135,9 @@ class HostedEngine:
 
 def child_environment() -> dict[str, str]:
     """What a process with torch in it gets to see: no secrets, no hub; an allocator that keeps the large buffers
-    it will need again at once (measured: 10 % of a training step's time on a CPU); and threads that sleep when
-    they wait for one another instead of spinning (measured: answers on a busy machine come 4 to 6 times sooner).
+    it will need again at once (measured: 10 % of a training step's time on a CPU); and threads that spin only a
+    little when they wait for one another. With libgomp's own patience an answer beside two busy processes took
+    21 s instead of 3; with none at all, training took 1.4 times as long.
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PEGBOX_", "OPENAI_", "AWS_", "HF_TOKEN"))}
     return kept | {
@@ -144,7 +145,7 @@ def child_environment() -> dict[str, str]:
         "TRANSFORMERS_VERBOSITY": "error",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "10000",
         "MALLOC_TOP_PAD_": str(256 * 2**20),
         "MALLOC_MMAP_THRESHOLD_": str(4 * 2**30),
         "MALLOC_TRIM_THRESHOLD_": str(8 * 2**30),

@@ -4,6 +4,7 @@ import math
 import random
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,15 +36,18 @@ def train(run: RunDir) -> Result:
     # --- data: the same tokens that a chat request will be made of -----------------------------------------
     learn = read_examples(run, recipe, valid=False)
     held_out = read_examples(run, recipe, valid=True)
-    full = micro_batches(held_out or learn, recipe.micro_batch_tokens)
     few = random.Random(recipe.seed).sample(held_out, min(recipe.valid_rows, len(held_out)))
-    small = micro_batches(few, recipe.micro_batch_tokens)
 
     # --- model, and where we stand -------------------------------------------------------------------------
     model = attach_adapter(load_base(recipe.base_folder), recipe)
     parameters = trainable(model)
     optimizer = make_optimizer(parameters, recipe)
     state = checkpoint.resume(run, model, optimizer)
+    cut = partial(micro_batches, budget=recipe.micro_batch_tokens)
+    if not losses.sharing_is_exact(model, cut(learn[: recipe.batch_size])):
+        run.tell(Note("plain", 0, "This model can't share common beginnings exactly; every row is computed whole"))
+        cut = partial(cut, share=False)
+    full, small = cut(held_out or learn), cut(few)
     epoch_steps = steps_per_epoch(len(learn), recipe.batch_size)
     total = epoch_steps * recipe.n_epochs
     tokens = state.trained_tokens
@@ -63,7 +67,7 @@ def train(run: RunDir) -> Result:
 
         # --- one optimizer step: exactly these examples, however they are cut into micro-batches -----------
         batch = [learn[i] for i in examples_of(step, len(learn), recipe.batch_size, recipe.seed)]
-        micro = micro_batches(batch, recipe.micro_batch_tokens)
+        micro = cut(batch)
         n_trained = sum(len(m.targets) for m in micro)  # known before the first backward: the loss is a mean
         seen = NOTHING  # over the whole step, not a mean of means
         for m in micro:

@@ -110,8 +110,9 @@ def naive_losses(run: RunDir, recipe: Recipe) -> list[float]:
     return losses
 
 
-def test_step_losses_equal_a_naive_loop(new_run: RunMaker) -> None:
-    run = new_run("run", conversations(42), batch_size=4, n_epochs=3)
+@pytest.mark.parametrize("made", [conversations, rows])  # rows: with one system prompt, which is computed once
+def test_step_losses_equal_a_naive_loop(new_run: RunMaker, made: Callable[[int], list[object]]) -> None:
+    run = new_run("run", made(42), batch_size=4, n_epochs=3)
     train(run)
     ours = [m.train_loss for m in run.curve()]
     theirs = naive_losses(run, run.recipe())
@@ -120,23 +121,27 @@ def test_step_losses_equal_a_naive_loop(new_run: RunMaker) -> None:
     assert ours[-1] < ours[0] - 0.5, "it learns at all"
 
 
-@pytest.mark.parametrize("budget", [1, 100, 100_000])
-def test_gradients_do_not_depend_on_micro_batches(new_run: RunMaker, budget: int) -> None:
-    """One micro-batch of eight equals eight of one: the loss is a mean over the step's tokens, not of means."""
-    run = new_run("run", conversations(8))
+@pytest.mark.parametrize("made", [conversations, rows])
+@pytest.mark.parametrize("budget", [1, 300, 100_000])
+def test_gradients_do_not_depend_on_micro_batches(
+    new_run: RunMaker, budget: int, made: Callable[[int], list[object]]
+) -> None:
+    """One micro-batch of eight equals eight of one: the loss is a mean over the step's tokens, not of means. And a
+    beginning that rows share is computed once or in every row: the gradients are the same."""
+    run = new_run("run", made(8))
     recipe = run.recipe()
     examples = read_examples(run, recipe, valid=False)
     n = sum(e.n_trained for e in examples)
 
-    def gradients(tokens: int) -> dict[str, torch.Tensor]:
+    def gradients(tokens: int, *, share: bool) -> dict[str, torch.Tensor]:
         model = attach_adapter(load_base(recipe.base_folder), recipe)
         for p in trainable(model).values():  # B is zero at first, and then A has no gradient
             torch.nn.init.normal_(p, std=0.02, generator=torch.Generator().manual_seed(p.numel()))
-        for batch in micro_batches(examples, tokens):
+        for batch in micro_batches(examples, tokens, share=share):
             (supervised(model, batch)[0] / n).backward()
         return {name: p.grad for name, p in trainable(model).items()}  # type: ignore[misc]
 
-    reference, ours = gradients(10_000_000), gradients(budget)
+    reference, ours = gradients(10_000_000, share=False), gradients(budget, share=True)
     for name, expected in reference.items():
         assert (ours[name] - expected).norm() < 1e-5 * expected.norm(), name
 
