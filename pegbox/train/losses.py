@@ -79,7 +79,8 @@ def sharing_is_exact(model: torch.nn.Module, batches: Iterable[Batch]) -> bool:
             shared = _shared_logits(model, batch).float().log_softmax(-1)
         except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
             return False  # no cache, or one that can't be repeated
-        return torch.allclose(shared, _plain_logits(model, batch).float().log_softmax(-1), atol=1e-3)
+        plain = _plain_logits(model, batch).float().log_softmax(-1)
+        return bool(torch.allclose(shared, plain, atol=1e-3))
 
 
 @torch.inference_mode()
