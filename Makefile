@@ -31,7 +31,8 @@ $(VENV)/done: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 15) else "pegbox needs Python 3.11 to 3.14; set PYTHON=python3.12, say")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip setuptools
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,test,lint]'
+	@# setuptools warns about every editable install; nothing follows from it
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,test,lint]'
 	@touch $@
 
 # The 2023 client can't live beside today's, so it has an environment of its own.
