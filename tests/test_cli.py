@@ -326,9 +326,10 @@ def test_events_oldest_first(server: Server, job_id: str) -> None:
     assert "successfully completed" in told[-1]
 
 
-def test_a_job_can_start_from_an_uploaded_file(server: Server, train: Path) -> None:
-    """Also: Ctrl-C ends the watching, not the job; cancel ends the job."""
-    file_id = works(server, "files", "upload", train).strip()
+def test_a_job_can_start_from_an_uploaded_file(server: Server, tmp_path: Path) -> None:
+    """Also: Ctrl-C ends the watching, not the job; cancel ends the job, which would go on for thousands of steps."""
+    many = write_jsonl(tmp_path / "many.jsonl", rows(190))
+    file_id = works(server, "files", "upload", many).strip()
     job_id = works(server, "jobs", "create", file_id, "--epochs", "50", "--batch-size", "1").strip()
     command = [*CLI, "jobs", "events", job_id, "--follow"]
     watching = subprocess.Popen(
