@@ -326,20 +326,29 @@ def test_events_oldest_first(server: Server, job_id: str) -> None:
     assert "successfully completed" in told[-1]
 
 
+def heed_interrupts() -> None:
+    """A test run in the background of a shell ignores Ctrl-C, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_job_can_start_from_an_uploaded_file(server: Server, tmp_path: Path) -> None:
     """Also: Ctrl-C ends the watching, not the job; cancel ends the job, which would go on for thousands of steps."""
     many = write_jsonl(tmp_path / "many.jsonl", rows(190))
     file_id = works(server, "files", "upload", many).strip()
     job_id = works(server, "jobs", "create", file_id, "--epochs", "50", "--batch-size", "1").strip()
     command = [*CLI, "jobs", "events", job_id, "--follow"]
-    watching = subprocess.Popen(
-        command, env=environment(server.base_url, KEY), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    for line in watching.stdout:
-        if "Step 1/" in line:
-            break
-    watching.send_signal(signal.SIGINT)
-    _, said = watching.communicate(timeout=30)
+    with subprocess.Popen(
+        command, env=environment(server.base_url, KEY), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509 - one call, before anything else runs
+    ) as watching:  # fmt: skip
+        try:
+            for line in watching.stdout:
+                if "Step 1/" in line:
+                    break
+            watching.send_signal(signal.SIGINT)
+            _, said = watching.communicate(timeout=30)
+        finally:
+            watching.kill()
     assert watching.returncode == 130
     assert "The job goes on" in said
     assert "Traceback" not in said
