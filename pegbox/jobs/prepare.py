@@ -66,7 +66,6 @@ class Survey:
     cut_rows: int = 0  # longer than the limit
     cut_trained: int = 0  # trained tokens lost by that
     empty: list[int] = field(default_factory=list)  # examples whose every trained token was cut off
-    sequences: int = 0  # token sequences that are trained on; more than `used` where a template rewrites turns
     tokens: int = 0  # of used examples, after cutting
     trained: int = 0  # of these, those that loss is taken on
     used: int = 0
@@ -209,7 +208,6 @@ def _take(survey: Survey, row: Row, template: Template, base: Base) -> Problem |
     if not kept:
         survey.empty.append(row.example)
         return None
-    survey.sequences += len(kept)
     survey.tokens += sum(len(e.tokens) for e in kept)
     survey.trained += sum(e.n_trained for e in kept)
     survey.used += 1
