@@ -1,6 +1,7 @@
 """The shapes of a training row, and of a chat request: JSON values in, frozen dataclasses out.
 
-A Conversation is a chat row (`messages`, `tools`); a PromptCompletion is the older `prompt`/`completion`.
+A Conversation is a chat row (`messages`, `tools`); a PromptCompletion is the older `prompt`/`completion`; a
+Preference is a pair of answers, one liked better (DPO); a Reinforcement row asks and leaves the answer to a grader.
 The deprecated spellings (`functions`, `function_call`, role `function`, content parts) are brought to today's
 here, so that nothing below knows them.
 """
@@ -20,7 +21,11 @@ _MESSAGE_KEYS = {
 # What the API takes; and a row costs two renderings of the template an answer, each as long as the row.
 MAX_MESSAGES = 2_048
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
-_PREFERENCE_KEYS = {"preferred_output", "preferred_completion"}
+METHODS = ("supervised", "dpo", "reinforcement")
+_PREFERENCE_KEYS = {
+    "input",
+    *(f"{side}_{word}" for side in ("preferred", "non_preferred") for word in ("output", "completion")),
+}
 
 
 class FormatError(ValueError):
@@ -69,20 +74,93 @@ class PromptCompletion:
     format = "completion"
 
 
-Record = Conversation | PromptCompletion
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """One prompt and two answers to it, of which one is liked better."""
+
+    prompt: Conversation
+    chosen: Message
+    rejected: Message
+
+    format = "preference"
 
 
-def parse_row(value: object) -> Record:
-    """One training row. Raises FormatError naming the field and the remedy."""
+@dataclass(frozen=True, slots=True)
+class Reinforcement:
+    """A prompt whose answers a grader will judge, and what the row tells the grader besides."""
+
+    prompt: Conversation
+    facts: dict[str, object]  # every key but `messages` and `tools`
+
+    format = "reinforcement"
+
+
+Record = Conversation | PromptCompletion | Preference | Reinforcement
+
+
+def method_of(value: object) -> str:
+    """The method that a row is written for, by its keys. Any other value is taken to be meant as supervised."""
+    return "dpo" if isinstance(value, dict) and {"preferred_output", "preferred_completion"} & value.keys() else METHODS[0]
+
+
+def parse_row(value: object, method: str = "supervised") -> Record:
+    """One training row for that method. Raises FormatError naming the field and the remedy."""
     if not isinstance(value, dict):
         raise FormatError("", f"the line is a {_kind(value)}, not a JSON object")
+    if method == "dpo":
+        return _preference(value)
+    if method == "reinforcement":
+        return _reinforcement(value)
     if "messages" in value:
         return _training_conversation(value)
     if "prompt" in value or "completion" in value:
         return _prompt_completion(value)
-    if _PREFERENCE_KEYS & value.keys():
+    if _PREFERENCE_KEYS & value.keys() - {"input"}:
         raise ExtraKeyError("", "the row is a preference pair; a supervised job takes messages")
     raise ExtraKeyError("", 'no "messages" list (chat) and no "prompt" and "completion" (completion format)')
+
+
+def _preference(row: dict[str, object]) -> Preference:
+    if "messages" in row or "prompt" in row:
+        raise ExtraKeyError("", "the row is for a supervised job; a dpo job takes input, preferred_output and "
+                            "non_preferred_output")  # fmt: skip
+    _no_extra(row, _PREFERENCE_KEYS)
+    asked = row.get("input")
+    if not isinstance(asked, dict):
+        raise FormatError("input", "must be an object with messages" if "input" in row else "is missing")
+    for key in asked:
+        if key not in _ROW_KEYS:
+            raise FormatError(f"input.{printable(key)}", f'unrecognized key "{printable(key)}"; remove it')
+    try:
+        prompt = parse_conversation(asked.get("messages"), asked.get("tools"), asked.get("functions"))
+    except FormatError as error:
+        raise FormatError(f"input.{error.where}", error.problem) from None
+    if prompt.messages[-1].role == "assistant":
+        raise FormatError("input.messages", "end with an assistant message; the answers stand in the outputs")
+    return Preference(prompt, _output(row, "preferred"), _output(row, "non_preferred"))
+
+
+def _output(row: dict[str, object], side: str) -> Message:
+    """One side's answer, under either of its two names."""
+    names = [name for name in (f"{side}_output", f"{side}_completion") if name in row]
+    if len(names) != 1:
+        raise FormatError(f"{side}_output", "is missing" if not names else f"stands beside {names[1]}; keep one")
+    value = row[names[0]]
+    if not isinstance(value, list) or len(value) != 1:
+        raise FormatError(names[0], "must be a list of one assistant message")
+    message = _message(f"{names[0]}[0]", value[0])
+    if message.role != "assistant":
+        raise FormatError(f"{names[0]}[0].role", f'is "{message.role}"; must be "assistant"')
+    return message
+
+
+def _reinforcement(row: dict[str, object]) -> Reinforcement:
+    if "messages" not in row:
+        raise FormatError("messages", "is missing")
+    prompt = parse_conversation(row["messages"], row.get("tools"))
+    if prompt.messages[-1].role == "assistant":
+        raise FormatError("messages", "end with an assistant message, but the model is to write it")
+    return Reinforcement(prompt, {key: value for key, value in row.items() if key not in ("messages", "tools")})
 
 
 def _training_conversation(row: dict[str, object]) -> Conversation:

@@ -11,7 +11,7 @@ from itertools import takewhile
 from os.path import commonprefix
 
 from pegbox.data import toolcalls
-from pegbox.data.formats import Conversation, Message, PromptCompletion, Record
+from pegbox.data.formats import Conversation, Message, Preference, PromptCompletion, Record, Reinforcement
 from pegbox.data.template import PROBE, Template
 from pegbox.errors import RenderError
 
@@ -39,7 +39,8 @@ class Example:
 
 def render(record: Record, template: Template) -> list[list[Segment]]:
     """A training row as segments. A chat row gives one list, or several where the template rewrites earlier
-    turns (drops old reasoning, say): then each answer is learnt in the context it will really be given in.
+    turns (drops old reasoning, say): then each answer is learnt in the context it will really be given in. A
+    preference pair gives two, the preferred one first; a reinforcement row its prompt, with nothing to learn.
 
     Raises RenderError where the chat template refuses the row.
     """
@@ -49,6 +50,12 @@ def render(record: Record, template: Template) -> list[list[Segment]]:
         if end := template.eos or template.turn_end:
             answer.append(Segment(end, trained=True))
         return [[*start, *answer]]
+    if isinstance(record, Preference):
+        asked = [replace(m, trained=False) for m in record.prompt.messages]
+        both = (replace(record.prompt, messages=(*asked, replace(answer, trained=True))) for answer in (record.chosen, record.rejected))
+        return [_walk(conversation, template)[-1] for conversation in both]
+    if isinstance(record, Reinforcement):
+        return [_walk(record.prompt, template, ask=True)[-1]]
     sequences = _walk(record, template)
     return [segments for segments in sequences if any(segment.trained for segment in segments)]
 

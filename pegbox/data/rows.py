@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from pegbox.data import strict_json
-from pegbox.data.formats import ExtraKeyError, FormatError, Record, parse_row
-from pegbox.data.lines import read_lines
+from pegbox.data import plain, strict_json
+from pegbox.data.formats import ExtraKeyError, FormatError, Record, method_of, parse_row
+from pegbox.data.lines import Line, read_lines
+from pegbox.data.plain import PlainMessage
 
 _CR_ONLY = "its lines end in CR alone, as on old Macs; end them with LF"
 
@@ -21,45 +22,84 @@ class Problem:
     where: str  # "messages[2].role", or ""
     text: str
     is_format: bool  # the row is no JSON or no known format, rather than a known format with a mistake
+    value: object = None  # what was parsed, where it is JSON at all
 
     def __str__(self) -> str:
         return f"Example {self.example}{_spoken(self.where)}: {self.text} (line {self.line})"
 
 
-@dataclass(frozen=True, slots=True)
 class Row:
-    """One non-blank line. Exactly one of `record` and `problem` is set."""
+    """One non-blank line: a record, or a problem."""
 
-    example: int
-    line: int
-    text: str
-    record: Record | None
-    problem: Problem | None = None
+    __slots__ = ("_record", "example", "line", "messages", "offset", "problem", "text")
+
+    def __init__(
+        self,
+        example: int,
+        line: Line,
+        messages: list[PlainMessage] | None,
+        record: Record | None = None,
+        problem: Problem | None = None,
+    ) -> None:
+        self.example = example  # 1-based
+        self.line = line.number  # 1-based
+        self.offset = line.offset  # of the line's first byte in the file
+        self.text = line.text or ""
+        self.messages = messages  # of a plain chat row; its record is made when it is asked for
+        self._record = record
+        self.problem = problem
+
+    @property
+    def record(self) -> Record | None:
+        """None where there is a problem."""
+        if self._record is None and self.messages is not None:
+            self._record = plain.conversation(self.messages)
+        return self._record
 
 
-def read_rows(file: BinaryIO) -> Iterator[Row]:
-    """Every row of a JSONL file, in constant memory. Blank lines are passed over (the caller can tell how
-    many from the line numbers)."""
+def read_rows(file: BinaryIO, method: str = "supervised") -> Iterator[Row]:
+    """Every row of a JSONL file, as that method takes it, in constant memory. Blank lines are passed over (the caller
+    can tell how many from the line numbers)."""
     example = 0
     for line in read_lines(file):
-        if line.text is not None and not line.text.strip():
+        if line.text is not None and (not line.text or line.text.isspace()):
             continue
         example += 1
-        text = line.text or ""
-        if line.problem is not None:
-            problem = Problem(example, line.number, "", line.problem, is_format=True)
-            yield Row(example, line.number, text, None, problem)
+        messages = plain.read(line.text) if line.text and method == "supervised" else None
+        yield Row(example, line, messages) if messages is not None else _careful(example, line, method)
+
+
+def guess_method(file: BinaryIO) -> str:
+    """The method that a file's first readable row is written for. The file is left where it stood."""
+    start = file.tell()
+    found = "supervised"
+    for line in read_lines(file):
+        if line.text is None or line.text.isspace() or not line.text:
             continue
         try:
-            yield Row(example, line.number, text, parse_row(strict_json.loads(text)))
-        except strict_json.JSONError as error:
-            said = f"{error}; {_CR_ONLY}" if "\r" in text else str(error)
-            problem = Problem(example, line.number, "", said, is_format=True)
-            yield Row(example, line.number, text, None, problem)
-        except FormatError as error:
-            wrong = isinstance(error, ExtraKeyError)
-            problem = Problem(example, line.number, error.where, error.problem, is_format=wrong)
-            yield Row(example, line.number, text, None, problem)
+            found = method_of(strict_json.loads(line.text))
+        except strict_json.JSONError:
+            continue
+        break
+    file.seek(start)
+    return found
+
+
+def _careful(example: int, line: Line, method: str) -> Row:
+    """The row, whatever shape it has."""
+    if line.text is None:
+        return Row(example, line, None, problem=Problem(example, line.number, "", str(line.problem), is_format=True))
+    value: object = None
+    try:
+        value = strict_json.loads(line.text)
+        return Row(example, line, None, parse_row(value, method))
+    except strict_json.JSONError as error:
+        said = f"{error}; {_CR_ONLY}" if "\r" in line.text else str(error)
+        problem = Problem(example, line.number, "", said, is_format=True)
+    except FormatError as error:
+        wrong = isinstance(error, ExtraKeyError)
+        problem = Problem(example, line.number, error.where, error.problem, is_format=wrong, value=value)
+    return Row(example, line, None, problem=problem)
 
 
 def _spoken(where: str) -> str:
