@@ -9,6 +9,7 @@ would begin; whatever the tokenizer does at a boundary, it does on both sides.
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from os.path import commonprefix
+from typing import cast
 
 from pegbox.data import toolcalls
 from pegbox.data.formats import Conversation, Message, Preference, PromptCompletion, Record, Reinforcement
@@ -147,7 +148,7 @@ def _answer(messages: list[_TemplateMessage], tools: list[_Tool], before: str, t
         words, close = said[: len(said) - len(tail)], tail.find(stop)
         return words + (tail[: close + len(stop)] if close >= 0 else stop)
     # A turn that ends in a way of its own, as one that calls a tool may: at the first stop after the words.
-    words = str(messages[-1]["content"]).strip()
+    words = _words(messages[-1]).strip()
     start = said.rfind(words) + len(words) if words in said else 0
     ends = [said.find(text, start) + len(text) for text in template.stop_texts if text in said[start:]]
     return said[: min(ends)] if ends else said + stop
@@ -160,14 +161,19 @@ def _said(messages: list[_TemplateMessage], tools: list[_Tool], before: str, tem
         return after[len(before) :]
     # The template tells a turn that has been in other words than it asks for one: its prompt opens with
     # <think>, say, or an earlier turn changes. Find where the words begin by writing others in their place.
+    words = _words(messages[-1])
     probe = template.render([*messages[:-1], {"role": "assistant", "content": PROBE}], tools)
     head, found, _ = probe.rpartition(PROBE)
     if not found:
-        return str(messages[-1]["content"])
+        return words
     if after.startswith(head):
         return template.around_answer[0] + after[len(head) :]
     shared = commonprefix([head, after])  # noqa: RUF071 - of texts, not of paths
     return after[len(shared) :]  # tool calls, which stand before the place of the words
+
+
+def _words(message: _TemplateMessage) -> str:
+    return cast(str, message["content"])[:]  # [:] looks into it: see skeleton.py, where that is found out
 
 
 def _suit(conversation: Conversation, template: Template) -> Conversation:

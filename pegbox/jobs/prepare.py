@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 from sqlalchemy import update
 
-from pegbox.data.count import auto_epochs
+from pegbox.data.epochs import auto_epochs
 from pegbox.data.render import examples, truncate
 from pegbox.data.rows import Problem, Row, read_rows
 from pegbox.data.template import Template, load_template

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pegbox.data.count import auto_epochs
+from pegbox.data.epochs import auto_epochs
 from pegbox.train.sampler import examples_of, steps_per_epoch
 
 
