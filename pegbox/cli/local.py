@@ -1,11 +1,18 @@
 """What a command needs of this machine: the settings, files that exist, the address of the server."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from pegbox.cli.client import Address, Api, CommandFailed
+from pegbox.cli.screen import note
 from pegbox.settings import Settings
+
+if TYPE_CHECKING:
+    from pegbox.data.survey import Target
+
+PULL = "Run `pegbox models pull` first."
 
 
 def connect(ctx: typer.Context) -> Api:
@@ -24,6 +31,26 @@ def read_settings(**given: object) -> Settings:
     except ValidationError as error:
         wrong = [f"{_setting(found['loc'])}: {found['msg']}" for found in error.errors(include_url=False)]
         raise CommandFailed(f"a setting has a value that can't be used. {'; '.join(wrong)}.") from None
+
+
+def find_target(settings: Settings, model: str | None, price: float | None = None) -> "Target | None":
+    """The base model to check a file against: the one named (a tuned model stands for its base), else the usual one.
+    None where that one is not here. Raises CommandFailed for a name that means nothing here."""
+    from pegbox.catalog.models import Catalog
+    from pegbox.catalog.table import DEFAULT_BASE
+    from pegbox.catalog.target import target_of
+
+    catalog = Catalog(settings.models)
+    name = model or DEFAULT_BASE
+    parts = name.split(":")
+    resolved = catalog.find(parts[1] if parts[0] == "ft" and len(parts) > 1 else name)
+    if resolved is not None:
+        return target_of(resolved, price)
+    known = ", ".join(base.name for base in catalog.bases())
+    if model is not None:
+        raise CommandFailed(f"there is no base model {model} here. {f'Known: {known}.' if known else PULL}")
+    note(f"No base model is here, so tokens are not counted. {PULL}")
+    return None
 
 
 def existing_file(path: Path) -> Path:

@@ -55,6 +55,20 @@ def bytes_of(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
+def through_files() -> Iterator[Callable[[str, int, int], None]]:
+    """Call with a file's name, how many of its bytes are done, and how many there are. No bar for a short while."""
+    with _bar(DownloadColumn(), TimeRemainingColumn()) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(screen.one_line(name), total=total)
+            bar.update(tasks[name], completed=done)
+
+        yield tell
+
+
+@contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
     """Call after each of `total` things."""
     with _bar(TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn()) as bar:

@@ -4,8 +4,8 @@ Rows with the same roles share one rendering with holes (skeleton.py), and what 
 of words (words.py). Rows for which either does not hold are rendered like any other.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 
 from pegbox.data.formats import Record
@@ -18,6 +18,7 @@ from pegbox.errors import RenderError
 
 _BLOCK = 1_024  # rows whose new words are encoded together
 _KEPT_SHAPES = 1_000
+_KEPT_CONTENTS = 2_000
 
 
 @dataclass(slots=True)
@@ -32,21 +33,31 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class _Run:
+    """From one mark to the next: a content and the literal text about it."""
+
+    before: str
+    message: int
+    after: str
+    known: dict[str, int] = field(default_factory=dict)  # contents met here (a system prompt, labels) → tokens
+
+
+@dataclass(frozen=True, slots=True)
 class _Segment:
     """What a shape of rows has in common in one segment."""
 
-    fixed: int  # tokens of the literal text that stands by itself
-    runs: tuple[tuple[str | Hole, ...], ...]  # from one mark to the next, with at least one hole
+    fixed: int  # tokens of marks, and of literal text that stands by itself
+    runs: tuple[_Run, ...]
     trained: bool
 
 
 @dataclass(slots=True)
-class _Span:
-    """A segment of one row, counted as far as its words are known."""
+class _Counted:
+    """A row's segments, counted as far as its words are known."""
 
-    tokens: int
-    trained: bool
-    pending: list[Pending]
+    shape: tuple[_Segment, ...]
+    tokens: list[int]  # a segment
+    pending: list[tuple[int, Pending]]  # segment, what is yet to be added to it
 
 
 class TokenCounter:
@@ -54,7 +65,7 @@ class TokenCounter:
 
     def __init__(self, template: Template, limit: int = 0) -> None:
         self._template = template
-        self._limit = limit
+        self._limit = limit or 2**62
         self._table = WordTable(template.tokenizer)
         self._shapes: dict[tuple[str, ...], tuple[_Segment, ...] | None] = {}
 
@@ -63,10 +74,20 @@ class TokenCounter:
         rows = iter(rows)
         while block := list(islice(rows, _BLOCK)):
             self._table.forget()
-            spans = [self._spans(row) for row in block]
+            counted = [self._quickly(row) for row in block]
             self._table.learn()
-            for row, known in zip(block, spans, strict=True):
-                yield row, self._carefully(row) if known is None else self._sum([known])
+            for row, known in zip(block, counted, strict=True):
+                yield row, self._carefully(row) if known is None else self._finish(known)
+
+    def count_record(self, record: Record) -> Count:
+        """One record of any shape. Raises RenderError."""
+        count = Count(0, 0, 0, 0, 0)
+        for segments in render(record, self._template):
+            if self._table.cuts_at_marks:
+                self._add(count, [(self._table.tokens(s.text), s.trained) for s in segments])
+            else:
+                self._add(count, [(1, trained) for trained in encode(segments, self._template).trained])
+        return count
 
     def _carefully(self, row: Row) -> Count | RenderError | None:
         if row.record is None:
@@ -76,108 +97,122 @@ class TokenCounter:
         except RenderError as error:
             return error
 
-    def count_record(self, record: Record) -> Count:
-        """One record of any shape. Raises RenderError."""
-        sequences = []
-        for segments in render(record, self._template):
-            if self._table.cuts_at_marks:
-                spans = [_Span(self._table.tokens(s.text), s.trained, []) for s in segments]
-            else:
-                example = encode(segments, self._template)
-                spans = [_Span(1, trained, []) for trained in example.trained]
-            sequences.append(spans)
-        return self._sum(sequences)
-
-    def _spans(self, row: Row) -> list[_Span] | None:
-        """The quick way; None where a row needs the careful one."""
-        if row.messages is None:
+    def _quickly(self, row: Row) -> _Counted | None:
+        """None where a row needs care."""
+        messages = row.messages
+        if messages is None:
             return None
-        roles = tuple([message.role for message in row.messages])
+        roles = tuple([message.role for message in messages])
         try:
             shape = self._shapes[roles]
         except KeyError:
             shape = self._learn_shape(roles)
         if shape is None:
             return None
-        contents = [message.content for message in row.messages]
-        for content in contents:
-            if not content or content[0].isspace() or content[-1].isspace() or self._table.has_marks(content):
-                return None
-        spans = []
+        counted = _Counted(shape, [], [])
         for segment in shape:
-            span = _Span(segment.fixed, segment.trained, [])
+            total = segment.fixed
             for run in segment.runs:
-                asked = self._table.ask("".join([contents[p.message] if p.__class__ is Hole else p for p in run]))  # type: ignore[union-attr, misc]
-                if asked.__class__ is int:
-                    span.tokens += asked  # type: ignore[operator]
-                else:
-                    span.pending.append(asked)  # type: ignore[arg-type]
-            spans.append(span)
-        return spans
+                content = messages[run.message].content
+                tokens = run.known.get(content)
+                if tokens is None:
+                    asked = self._ask(run, content)
+                    if asked is None:
+                        return None
+                    if isinstance(asked, int):
+                        tokens = asked
+                    else:
+                        tokens = 0
+                        counted.pending.append((len(counted.tokens), asked))
+                total += tokens
+            counted.tokens.append(total)
+        return counted
 
-    def _sum(self, sequences: Sequence[Sequence[_Span]]) -> Count:
+    def _ask(self, run: _Run, content: str) -> int | Pending | None:
+        if not content or content[0].isspace() or content[-1].isspace() or self._table.has_marks(content):
+            return None
+        asked = self._table.ask(content + run.after if run.after else content, run.before)
+        if isinstance(asked, int):
+            if len(run.known) >= _KEPT_CONTENTS:
+                run.known.clear()
+            run.known[content] = asked
+        return asked
+
+    def _finish(self, counted: _Counted) -> Count:
+        tokens = counted.tokens
+        for segment, asked in counted.pending:
+            tokens[segment] += self._table.answer(asked)
         count = Count(0, 0, 0, 0, 0)
-        limit = self._limit or 2**62
-        for spans in sequences:
-            tokens = kept = 0
-            for span in spans:
-                n = span.tokens
-                for asked in span.pending:
-                    n += self._table.answer(asked)
-                if span.trained:
-                    count.trained += n
-                    kept += max(0, min(n, limit - tokens))
-                tokens += n
-            count.tokens += tokens
-            count.longest = max(count.longest, tokens)
-            if kept:
-                count.kept += min(tokens, limit)
-                count.kept_trained += kept
+        self._add(count, zip(tokens, [segment.trained for segment in counted.shape], strict=True))
         return count
+
+    def _add(self, count: Count, segments: Iterable[tuple[int, bool]]) -> None:
+        """Add one example: its segments' tokens, and whether they are trained."""
+        tokens = kept = 0
+        for n, trained in segments:
+            if trained:
+                count.trained += n
+                kept += max(0, min(n, self._limit - tokens))
+            tokens += n
+        count.tokens += tokens
+        count.longest = max(count.longest, tokens)
+        if kept:
+            count.kept += min(tokens, self._limit)
+            count.kept_trained += kept
 
     def _learn_shape(self, roles: tuple[str, ...]) -> tuple[_Segment, ...] | None:
         found = hollow(roles, self._template) if self._table.cuts_at_marks and len(roles) <= 64 else None
-        quick = found is not None and all(self._marks_stay_apart(segment) for segment in found)
+        quick = found is not None and all(self._is_plain(segment) for segment in found)
         shape = tuple(self._segment(segment) for segment in found) if found is not None and quick else None
         if len(self._shapes) < _KEPT_SHAPES:
             self._shapes[roles] = shape
         return shape
 
-    def _marks_stay_apart(self, segment: HollowSegment) -> bool:
-        """Whether no content without marks can make one together with the literal text beside it."""
-        for mark in self._table.marks:
-            heads = tuple(mark[:k] for k in range(1, len(mark)))
-            tails = tuple(mark[k:] for k in range(1, len(mark)))
-            for left, right in zip(segment.parts, segment.parts[1:], strict=False):
-                if isinstance(left, Hole) and isinstance(right, Hole):
+    def _is_plain(self, segment: HollowSegment) -> bool:
+        """Whether a mark stands between any two holes, and no content without marks can make one together with the
+        literal text beside it."""
+        parts = segment.parts
+        for i, part in enumerate(parts):
+            if isinstance(part, Hole):
+                nearby = parts[i + 1] if i + 1 < len(parts) else None
+                if isinstance(nearby, Hole):
                     return False
-                if isinstance(left, str) and left.endswith(heads):
+                if isinstance(nearby, str) and i + 2 < len(parts) and not self._table.has_marks(nearby):
                     return False
-                if isinstance(right, str) and right.startswith(tails):
+                continue
+            for mark in self._table.marks:
+                cuts = range(1, len(mark))
+                if part.endswith(tuple(mark[:k] for k in cuts)) or part.startswith(tuple(mark[k:] for k in cuts)):
                     return False
         return True
 
     def _segment(self, segment: HollowSegment) -> _Segment:
         fixed = 0
-        runs: list[tuple[str | Hole, ...]] = []
-        run: list[str | Hole] = []
-
-        def close() -> None:
-            nonlocal fixed
-            if any(isinstance(part, Hole) for part in run):
-                runs.append(tuple(run))
+        runs: list[_Run] = []
+        for run in self._between_marks(segment):
+            holes = [i for i, part in enumerate(run) if isinstance(part, Hole)]
+            if holes:
+                at = holes[0]
+                hole = run[at]
+                assert isinstance(hole, Hole), "found above"
+                runs.append(_Run("".join(map(str, run[:at])), hole.message, "".join(map(str, run[at + 1 :]))))
             else:
                 fixed += self._table.tokens("".join(map(str, run)))
-            run.clear()
+        return _Segment(fixed + self._n_marks(segment), tuple(runs), segment.trained)
 
+    def _between_marks(self, segment: HollowSegment) -> Iterator[list[str | Hole]]:
+        """What stands between two marks, or a mark and an end: literal text and at most one hole."""
+        run: list[str | Hole] = []
         for part in segment.parts:
             if isinstance(part, Hole):
                 run.append(part)
                 continue
             for text, marked in self._table.cut(part):
-                run += [text] if text else []
+                run.append(text)
                 if marked:
-                    close()
-                    fixed += 1
-        close()
-        return _Segment(fixed, tuple(runs), segment.trained)
+                    yield run
+                    run = []
+        yield run
+
+    def _n_marks(self, segment: HollowSegment) -> int:
+        return sum(marked for part in segment.parts if isinstance(part, str) for _, marked in self._table.cut(part))

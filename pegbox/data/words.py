@@ -14,13 +14,11 @@ from typing import Any
 from tokenizers import Tokenizer
 
 _KEPT_WORDS = 150_000  # some 15 MB
-_KEPT_TEXTS = 4_000
-_LONG = 200  # characters from which a whole text is remembered, too: a system prompt, most likely
 
 # A single space between two characters that are no white space. Each pattern below begins a new word there: none of
 # them matches a space but as a word's first character, or in a run of white space.
 _BETWEEN_WORDS = re.compile(r"(?<=\S) (?=\S)")
-_ODD_SPACE = re.compile(r"^\s|\s$|\s\s")
+_ODD_SPACE = re.compile(r"^\s|\s$|\s | \s")
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _CL100K = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -42,15 +40,15 @@ class WordTable:
         self.cuts_at_marks = context_free and not any(t.lstrip or t.rstrip or t.single_word for t in added)
         self.cuts_at_words = self.cuts_at_marks and any(_cuts_words(step) for step in steps)
         self.marks = tuple(sorted((t.content for t in added if t.content), key=len, reverse=True))
+        self._mark_starts = {mark[0] for mark in self.marks}
         self._mark = re.compile("|".join(map(re.escape, self.marks)) or r"(?!)")
         self._firsts: dict[str, int] = {}  # words at a text's beginning
-        self._words: dict[str, int] = {}  # words after a space, which is not written here
-        self._texts: dict[str, int] = {}
+        self._words: dict[str, int] = {"": 0}  # words after a space, which is not written here
         self._new_firsts: set[str] = set()
         self._new_words: set[str] = set()
 
     def has_marks(self, text: str) -> bool:
-        return self._mark.search(text) is not None
+        return any([start in text for start in self._mark_starts]) and self._mark.search(text) is not None
 
     def cut(self, text: str) -> Iterator[tuple[str, bool]]:
         """The text between marks, each piece with whether a mark follows it."""
@@ -73,24 +71,19 @@ class WordTable:
             total += marked
         return total
 
-    def ask(self, text: str) -> int | Pending:
-        """The tokens of a text without marks, if all its words are known. If not, `learn` what was asked, then get
-        the `answer`."""
-        if len(text) >= _LONG and (known := self._texts.get(text)) is not None:
-            return known
-        first, words = self._split(text)
+    def ask(self, text: str, before: str = "") -> int | Pending:
+        """The tokens of `before + text`, which holds no marks, if all its words are known. If not, `learn` what was
+        asked, then get the `answer`. `text` does not begin with white space where `before` is given."""
+        words = self._split(text)
+        first = before + words[0]
+        words[0] = ""  # the table holds it, with no tokens
         try:
-            total = self._firsts[first] + sum(map(self._words.__getitem__, words))
+            return self._firsts[first] + sum(map(self._words.__getitem__, words))
         except KeyError:
             if first not in self._firsts:
                 self._new_firsts.add(first)
-            self._new_words.update(word for word in words if word not in self._words)
+            self._new_words.update([word for word in words if word not in self._words])
             return first, words
-        if len(text) >= _LONG:
-            if len(self._texts) >= _KEPT_TEXTS:
-                self._texts.clear()
-            self._texts[text] = total
-        return total
 
     def learn(self) -> None:
         """Encode the words that were asked for and not known, all together."""
@@ -112,15 +105,17 @@ class WordTable:
     def forget(self) -> None:
         """Keep memory bounded: call it while nothing is pending."""
         if len(self._words) > _KEPT_WORDS:
-            self._words.clear()
+            self._words = {"": 0}
         if len(self._firsts) > _KEPT_WORDS or sum(map(len, self._firsts)) > _KEPT_WORDS * 64:
             self._firsts.clear()
 
-    def _split(self, text: str) -> tuple[str, list[str]]:
+    def _split(self, text: str) -> list[str]:
         if not self.cuts_at_words:
-            return text, []
-        words = _BETWEEN_WORDS.split(text) if _ODD_SPACE.search(text) else text.split(" ")
-        return words[0], words[1:]
+            return [text]
+        words = text.split(" ")
+        if words == text.split():  # there is no other white space: the usual short text
+            return words
+        return _BETWEEN_WORDS.split(text) if _ODD_SPACE.search(text) else words
 
 
 def _steps(component: Any) -> list[dict[str, Any]]:

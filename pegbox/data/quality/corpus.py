@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from pegbox.data import strict_json
-from pegbox.data.formats import parse_row
+from pegbox.data.formats import Record, parse_row
 from pegbox.data.lines import MAX_LINE_BYTES
 from pegbox.data.quality.base import Context
 from pegbox.data.quality.columns import Column
@@ -32,11 +32,15 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.lines)
 
-    def item(self, i: int) -> Item:
+    def record(self, i: int) -> Record:
         """Read row i again."""
         self.file.seek(self.offsets[i])
         text = self.file.readline(MAX_LINE_BYTES + 1).decode("utf-8-sig")
-        return item(self.examples[i], self.lines[i], parse_row(strict_json.loads(text), self.method))
+        return parse_row(strict_json.loads(text), self.method)
+
+    def item(self, i: int) -> Item:
+        """Row i as the checks saw it."""
+        return item(self.examples[i], self.lines[i], self.record(i))
 
     def roll(self) -> None:
         """Keep memory small; called now and then while the columns grow."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from pegbox.data import toolcalls
 from pegbox.data.formats import Conversation, Message, Preference, PromptCompletion, Record, Reinforcement
+from pegbox.data.rows import Row
 
 
 @dataclass(slots=True)
@@ -89,6 +90,15 @@ def item(example: int, line: int, record: Record) -> Item:
     learns = isinstance(record, Conversation)
     trained = tuple(learns and m.role == "assistant" and m.trained for m in messages)
     return Item(example, line, record.format, _roles(messages), _texts(messages), trained, conversation.tools)
+
+
+def plain_item(row: Row) -> Item | None:
+    """The view of a plain chat row, made without its record; None for any other row."""
+    if row.messages is None:
+        return None
+    roles = tuple([message.role for message in row.messages])
+    texts = tuple([message.content for message in row.messages])
+    return Item(row.example, row.line, "chat", roles, texts, tuple([role == "assistant" for role in roles]))
 
 
 def _roles(messages: tuple[Message, ...]) -> tuple[str, ...]:
