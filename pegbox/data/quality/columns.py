@@ -14,7 +14,7 @@ class Column:
     """One number a row, in order. Appended to row by row, read whole (a million rows of 8 bytes are 8 MB)."""
 
     def __init__(self, typecode: str = "Q") -> None:
-        """`typecode` as in `array`: Q uint64, L or I uint32, f float32 …"""
+        """`typecode` as in `array`: Q uint64, L or I uint32, f float32 and so on."""
         self._recent = array(typecode)
         self._file = tempfile.TemporaryFile(prefix="pegbox-")  # noqa: SIM115 - it lives as long as the column
         self._length = 0
@@ -41,6 +41,9 @@ class Column:
         size = self._recent.itemsize
         self._file.seek(row * size)
         return array(self._recent.typecode, self._file.read(size))[0]
+
+    def __del__(self) -> None:
+        self._file.close()
 
     def _spill(self) -> None:
         self._file.seek(0, 2)
