@@ -25,9 +25,13 @@ class Secret(NamedTuple):
 
 def find(text: str) -> list[Secret]:
     """The secrets in a text, in order, none overlapping another."""
-    hits = [hit for shape in _SHAPES if _signed(shape, text) for hit in shape.find(text)]
+    hits: list[Secret] = []
+    for sign, shape in _SIGNS:
+        if sign in text:
+            hits += shape.find(text)
     if _has_digits(text):
-        hits += [hit for shape in _NUMBERS if _signed(shape, text) for hit in shape.find(text)]
+        for shape in _NUMBERS:
+            hits += shape.find(text)
     if len(hits) < 2:
         return hits
     kept: list[Secret] = []
@@ -43,7 +47,7 @@ def find(text: str) -> list[Secret]:
 @dataclass(frozen=True, slots=True)
 class _Shape:
     kind: str
-    signs: tuple[str, ...]  # one of them stands in every text that has the shape; none: always look
+    signs: tuple[str, ...]  # one of them stands in every text that has the shape; none: digits are the sign
     pattern: re.Pattern[str]
     judge: Callable[[re.Match[str]], bool | None]  # None: not one after all; True: a public one
 
@@ -55,12 +59,8 @@ class _Shape:
                 yield Secret(self.kind, start, end, public)
 
 
-def _signed(shape: _Shape, text: str) -> bool:
-    return not shape.signs or any(sign in text for sign in shape.signs)
-
-
 # Six digits with hardly anything between them; fewer are no number of anybody.
-_DIGITS = re.compile(r"\d(?:[^\w\n]{0,2}\d){5}")
+_DIGITS = re.compile(r"\d(?:[ .():/‐‑–−－ー-]{0,2}\d){5}")
 
 
 def _has_digits(text: str) -> bool:
@@ -254,14 +254,15 @@ _NUMBERS = (
         ), _my_number,
     ),
     _Shape(
-        "ssn", ("-",),
+        "ssn", (),
         re.compile(r"(?<![\d-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])", re.ASCII), _ssn,
     ),
-    _Shape("phone", ("+", "＋"), re.compile(r"(?<![A-Za-z0-9_+])[+＋]\d{1,3}(?:[ .()-]{0,2}\d){6,13}(?!\d)"), _phone),
+    _Shape("phone", (), re.compile(r"(?<![A-Za-z0-9_+])[+＋]\d{1,3}(?:[ .()-]{0,2}\d){6,13}(?!\d)"), _phone),
     _Shape(
-        "phone", ("0", "０"),
+        "phone", (),
         re.compile(
-            rf"(?<![A-Za-z0-9_０-９.+-])(?:\(?[0０]\d{{1,4}}\)?{_DASH}?\(?\d{{1,4}}\)?{_DASH}\d{{3,4}}|[0０][5789５７８９][0０]\d{{8}})(?!\d|{_DASH}\d)"
+            rf"(?<![A-Za-z0-9_０-９.+-])(?:[0０]\d{{1,4}}(?:{_DASH}\d{{1,4}}{_DASH}|[(（]\d{{1,4}}[)）]{_DASH}?)\d{{3,4}}"
+            rf"|[(（][0０]\d{{1,4}}[)）] ?\d{{1,4}}{_DASH}\d{{4}}|[0０][5789５７８９][0０]\d{{8}})(?!\d|{_DASH}\d)"
         ), _japanese_phone,
     ),
     _Shape(  # North America; France; mobiles of the United Kingdom
@@ -272,10 +273,11 @@ _NUMBERS = (
         ), _phone,
     ),
     _Shape(
-        "ip", (".",),
+        "ip", (),
         re.compile(
             r"(?<![\w.])(?<!version )(?<!Version )(?<!section )\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\.?\w)", re.ASCII
         ), _ip,
     ),
-    _Shape("ip", (":",), re.compile(r"(?<![\w:])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])", re.ASCII), _ip),
+    _Shape("ip", (), re.compile(r"(?<![\w:])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])", re.ASCII), _ip),
 )  # fmt: skip
+_SIGNS = [(sign, shape) for shape in _SHAPES for sign in shape.signs]
