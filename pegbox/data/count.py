@@ -77,7 +77,10 @@ class TokenCounter:
             counted = [self._quickly(row) for row in block]
             self._table.learn()
             for row, known in zip(block, counted, strict=True):
-                yield row, self._carefully(row) if known is None else self._finish(known)
+                if known is None:
+                    yield row, self._carefully(row)
+                else:
+                    yield row, known if isinstance(known, Count) else self._finish(known)
 
     def count_record(self, record: Record) -> Count:
         """One record of any shape. Raises RenderError."""
@@ -97,8 +100,8 @@ class TokenCounter:
         except RenderError as error:
             return error
 
-    def _quickly(self, row: Row) -> _Counted | None:
-        """None where a row needs care."""
+    def _quickly(self, row: Row) -> "Count | _Counted | None":
+        """The row's count; or what is known of it as long as some words are not; None where a row needs care."""
         messages = row.messages
         if messages is None:
             return None
@@ -109,33 +112,38 @@ class TokenCounter:
             shape = self._learn_shape(roles)
         if shape is None:
             return None
-        counted = _Counted(shape, [], [])
+        whole = trained = 0
+        sums: list[int] = []
+        pending: list[tuple[int, Pending]] = []
         for segment in shape:
-            total = segment.fixed
+            tokens = segment.fixed
             for run in segment.runs:
                 content = messages[run.message].content
-                tokens = run.known.get(content)
-                if tokens is None:
+                asked: int | Pending | None = run.known.get(content)
+                if asked is None:
                     asked = self._ask(run, content)
                     if asked is None:
                         return None
-                    if isinstance(asked, int):
-                        tokens = asked
-                    else:
-                        tokens = 0
-                        counted.pending.append((len(counted.tokens), asked))
-                total += tokens
-            counted.tokens.append(total)
-        return counted
+                if asked.__class__ is int:
+                    tokens += asked  # type: ignore[operator]
+                else:
+                    pending.append((len(sums), asked))  # type: ignore[arg-type]
+            sums.append(tokens)
+            whole += tokens
+            if segment.trained:
+                trained += tokens
+        if pending or whole > self._limit:
+            return _Counted(shape, sums, pending)
+        return Count(whole, trained, whole, whole if trained else 0, trained)
 
     def _ask(self, run: _Run, content: str) -> int | Pending | None:
         if not content or content[0].isspace() or content[-1].isspace() or self._table.has_marks(content):
             return None
         asked = self._table.ask(content + run.after if run.after else content, run.before)
-        if isinstance(asked, int):
+        if asked.__class__ is int:
             if len(run.known) >= _KEPT_CONTENTS:
                 run.known.clear()
-            run.known[content] = asked
+            run.known[content] = asked  # type: ignore[assignment]
         return asked
 
     def _finish(self, counted: _Counted) -> Count:

@@ -20,9 +20,7 @@ _KEPT_WORDS = 150_000  # some 15 MB
 _BETWEEN_WORDS = re.compile(r"(?<=\S) (?=\S)")
 _ODD_SPACE = re.compile(r"^\s|\s$|\s | \s")
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_CL100K = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_CL100K = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _KNOWN_PATTERNS = {_GPT2, _CL100K, _CL100K.replace(r"\p{N}{1,3}", r"\p{N}")}
 
 # A text whose number is not known yet: its words, the first one apart.
@@ -48,7 +46,10 @@ class WordTable:
         self._new_words: set[str] = set()
 
     def has_marks(self, text: str) -> bool:
-        return any([start in text for start in self._mark_starts]) and self._mark.search(text) is not None
+        for start in self._mark_starts:
+            if start in text:
+                return self._mark.search(text) is not None
+        return False
 
     def cut(self, text: str) -> Iterator[tuple[str, bool]]:
         """The text between marks, each piece with whether a mark follows it."""
