@@ -33,6 +33,7 @@ _ROLES = ("system", "user", "assistant", "function")  # fault 5: no tool, no dev
 DESCRIBED_ROLES = ("system", "user", "assistant")
 
 Messages = list[dict[str, Any]]
+Encode = Callable[[Any], list[int]]
 Count = Callable[[Messages], tuple[int, int]]  # tokens of the conversation, and of its assistant's answers
 
 
@@ -106,20 +107,23 @@ def cl100k() -> Count:
     os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(ranks()))
     import tiktoken
 
-    encoding = tiktoken.get_encoding("cl100k_base")
+    encode = tiktoken.get_encoding("cl100k_base").encode
+    return lambda messages: (conversation_tokens(messages, encode), assistant_tokens(messages, encode))
 
-    def count(messages: Messages) -> tuple[int, int]:
-        whole = 3
-        for message in messages:
-            whole += 3
-            for key, value in message.items():
-                whole += len(encoding.encode(value))  # fault 2: an int `weight`, an object, a list: TypeError
-                whole += key == "name"
-        # Fault 3: an assistant that only calls a function may have no content.
-        answers = sum(len(encoding.encode(m["content"])) for m in messages if m["role"] == "assistant")
-        return whole, answers
 
-    return count
+def conversation_tokens(messages: Messages, encode: Encode) -> int:
+    total = 3
+    for message in messages:
+        total += 3
+        for key, value in message.items():
+            total += len(encode(value))  # fault 2: an int `weight`, an object, a list: TypeError
+            total += key == "name"
+    return total
+
+
+def assistant_tokens(messages: Messages, encode: Encode) -> int:
+    """Fault 3: an assistant that calls a function may have no content."""
+    return sum(len(encode(message["content"])) for message in messages if message["role"] == "assistant")
 
 
 def epochs(examples: int) -> int:
