@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from websockets.sync.client import connect
 
@@ -28,7 +28,7 @@ class Page:
         for domain in ("Page", "Log", "Runtime", "Network", "Accessibility"):
             self.ask(f"{domain}.enable")
 
-    def __enter__(self) -> "Page":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -131,4 +131,4 @@ def _tab(address: str) -> str:
         socket.send(json.dumps({"id": 1, "method": "Target.getTargets"}))
         targets = json.loads(socket.recv(timeout=30))["result"]["targetInfos"]
     target = next(target["targetId"] for target in targets if target["type"] == "page")
-    return f"{address.split('/devtools/')[0]}/devtools/page/{target}"
+    return f"{address.split('/devtools/', maxsplit=1)[0]}/devtools/page/{target}"

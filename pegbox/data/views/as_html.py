@@ -27,7 +27,8 @@ _SHOWN_CHARACTERS = 900  # of a piece of an example row; the middle of a longer 
 @dataclass(frozen=True, slots=True)
 class _Chart:
     title: str
-    text: str  # what the drawing says
+    text: str  # what the drawing shows
+    tail: str  # and what it does not
     figures: Distribution
     drawing: drawing.Histogram
 
@@ -39,6 +40,11 @@ class _Example:
     note: str
     columns: tuple[tuple[Place, list[Marked]], ...]
     compared: bool
+
+    @property
+    def apart(self) -> bool:
+        """Whether its places are in different files."""
+        return len({place.file for place, _ in self.columns}) > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ def as_html(report: Report) -> str:
         report=report,
         words=words,
         codes=CODES,
-        sections=[_section(facts, report) for facts in both],
+        sections=[_section(facts) for facts in both],
         groups=[(s, [f for f in report.findings if f.severity == s]) for s in words.GRAVITIES],
         examples_of=_examples,
         problems_of=lambda finding: _problems(finding, report),
@@ -86,8 +92,8 @@ def _finalize(value: object) -> object:
     return words.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _section(facts: FileFacts, report: Report) -> _Section:
-    said = (words.rows(facts), words.tokens(facts), words.cut(facts, report.plan))
+def _section(facts: FileFacts) -> _Section:
+    said = (words.rows(facts), words.tokens(facts))
     charts = (
         _chart("Tokens a row", "tokens", facts.tokens),
         _chart("Learnt tokens a row", "learnt tokens", facts.assistant_tokens),
@@ -102,7 +108,7 @@ def _chart(title: str, of: str, figures: Distribution | None) -> _Chart | None:
     drawn = drawing.histogram(figures) if figures else None
     if figures is None or drawn is None:
         return None
-    return _Chart(title, words.spread(figures, of), figures, drawn)
+    return _Chart(title, words.spread(figures, of), words.tail(figures), figures, drawn)
 
 
 def _examples(finding: Finding) -> list[_Example]:
@@ -110,20 +116,19 @@ def _examples(finding: Finding) -> list[_Example]:
 
 
 def _example(sample: Sample) -> _Example:
+    note = "" if sample.note == sample.places[0].excerpt else sample.note
     if len(sample.places) != 2:
         columns = tuple((place, [Marked(place.excerpt, differs=False)]) for place in sample.places)
-        return _Example(sample.note, columns, compared=False)
+        return _Example(note, columns, compared=False)
     a, b = sample.places
     left, right = differences(a.excerpt, b.excerpt)
-    return _Example(sample.note, ((a, left), (b, right)), compared=a.excerpt != b.excerpt)
+    return _Example(note, ((a, left), (b, right)), compared=a.excerpt != b.excerpt)
 
 
 def _problems(finding: Finding, report: Report) -> list[str]:
-    """The unreadable rows by name, under the finding that counts them."""
-    if finding.code != "Q01":
-        return []
-    facts = report.validation if finding.file == "validation" else report.training
-    return [str(problem) for problem in facts.problems] if facts else []
+    """The unreadable rows by name, but for those that the samples show."""
+    shown = {place.line for sample in finding.samples for place in sample.places}
+    return [str(problem) for problem in words.problems(finding, report) if problem.line not in shown]
 
 
 def _pieces(shown: Shown) -> Iterator[tuple[str, bool]]:

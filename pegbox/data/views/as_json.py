@@ -49,20 +49,22 @@ def from_json(value: Mapping[str, Any]) -> Report:
 def _plain(value: object) -> Any:
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        hidden = {"value"} if isinstance(value, Problem) else set()  # the row itself, with all that it holds
-        named = {"name": CODES[value.code].name} if isinstance(value, Finding) else {}
-        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in hidden}
-        return named | fields
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(item) for item in value]
-    return str(value)
+    if dataclasses.is_dataclass(value):
+        return _fields(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def _fields(value: object) -> dict[str, Any]:
+    named = {"name": CODES[value.code].name} if isinstance(value, Finding) else {}
+    hidden = {"value"} if isinstance(value, Problem) else set()  # the row itself, with all that it holds
+    names = [field.name for field in dataclasses.fields(value) if field.name not in hidden]  # type: ignore[arg-type]
+    return named | {name: _plain(getattr(value, name)) for name in names}
 
 
 def _made(kind: Any, value: Any) -> Any:

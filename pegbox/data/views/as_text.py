@@ -67,9 +67,8 @@ class _Page:
 def _file(page: _Page, facts: FileFacts, report: Report) -> None:
     which = "" if facts.which == "training" else f" ({facts.which})"
     page.write(f"{facts.name}{which}: {words.rows(facts)}", hang=2)
-    for line in (words.tokens(facts), words.cut(facts, report.plan)):
-        if line:
-            page.write(line, indent=2)
+    if said := words.tokens(facts):
+        page.write(said, indent=2)
     if page.width >= _WIDE:
         for of, figures in (("Tokens", facts.tokens), ("Learnt tokens", facts.assistant_tokens)):
             if figures is not None and figures.counts:
@@ -109,9 +108,9 @@ def _sentence(finding: Finding) -> Text:
 
 def _details(finding: Finding, report: Report) -> list[str]:
     """Which lines, and what to do; a note keeps to its lines."""
-    facts = report.validation if finding.file == "validation" and report.validation else report.training
-    problems = facts.problems[:_NAMED_PROBLEMS] if finding.code == "Q01" else ()
-    lines = words.where(finding) if len(finding.lines) > len(problems) else ""
+    problems = [problem for problem in words.problems(finding, report) if problem.text not in finding.text]
+    named = [f"{problem}." for problem in problems[:_NAMED_PROBLEMS]]
+    lines = words.where(finding) if len(finding.lines) > len(named) or not finding.lines else ""
     fix = "" if finding.severity == Severity.INFO else finding.fix
     rest = " ".join(filter(None, (lines, fix)))
-    return [f"{problem}." for problem in problems] + ([rest] if rest else [])
+    return [*named, rest] if rest else named

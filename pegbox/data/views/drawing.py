@@ -62,6 +62,7 @@ def accounting(facts: FileFacts) -> tuple[Bar, ...]:
     for i, ((reason, n), width) in enumerate(zip(parts, widths, strict=True)):
         wide = width * 1000 / sum(widths)
         kind = "used" if reason == "used" else f"refused-{min(i, 3)}"
-        bars.append(Bar(round(x, 2), 0, round(max(1.0, wide - 2), 2), 12, f"{n:,} {reason}", kind))
+        gap = 2 if i < len(parts) - 1 else 0
+        bars.append(Bar(round(x, 2), 0, round(max(1.0, wide - gap), 2), 12, f"{n:,} {reason}", kind))
         x += wide
     return tuple(bars)

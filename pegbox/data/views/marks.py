@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 # A word of a script that writes spaces; or one character of any other, or a sign. White space goes by itself.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
-_UNIT = re.compile(
-    rf"\s+|[{_UNSPACED}\U00020000-\U0003ffff]|(?:(?![{_UNSPACED}\U00020000-\U0003ffff])\w)+|.", re.DOTALL
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+    "\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # kana
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese characters
 )
+_UNIT = re.compile(rf"\s+|[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+|.", re.DOTALL)
 _MAX_UNITS = 2_000  # of a text that is compared; difflib's time grows with the square
 _LIKE = 0.3  # below this the texts have nothing but small words in common, and marks would be confetti
 

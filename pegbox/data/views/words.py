@@ -7,6 +7,7 @@ from collections import Counter
 from pegbox.data.quality.codes import CODES, Severity
 from pegbox.data.quality.findings import MAX_LINES, Finding, Place
 from pegbox.data.report import Distribution, Estimate, FileFacts, Plan, Report
+from pegbox.data.rows import Problem
 
 GRAVITIES = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 HEADINGS = {
@@ -110,7 +111,7 @@ def rows(facts: FileFacts) -> str:
 
 
 def tokens(facts: FileFacts) -> str:
-    """ "" where no model is named."""
+    """How many, how many are learnt, how they are spread; empty where no model is named."""
     if facts.tokens is None or not facts.total_tokens:
         return ""
     learnt = facts.trained_tokens
@@ -127,17 +128,9 @@ def spread(figures: Distribution, of: str) -> str:
     )
 
 
-def cut(facts: FileFacts, plan: Plan | None) -> str:
-    """What is lost to the model's limit; "" if nothing is."""
-    if not facts.over_limit:
-        return ""
-    limit = f" of {figure(plan.limit)} tokens" if plan else ""
-    are = "row is" if facts.over_limit == 1 else "rows are"
-    said = f"{figure(facts.over_limit)} {are} longer than the model's limit{limit}"
-    if not facts.lost_tokens:
-        return said + "; cutting loses nothing that is learnt."
-    share = percent(facts.lost_tokens / (facts.trained_tokens or 1))
-    return f"{said}; cutting loses {count(facts.lost_tokens, 'learnt token')} ({share})."
+def tail(figures: Distribution) -> str:
+    """What a histogram does not show at a glance."""
+    return f"One row in twenty has {figure(figures.p95)} or more; the mean is {figure(figures.mean)}."
 
 
 def plan(plan: Plan) -> str:
@@ -181,11 +174,19 @@ def pair(a: Place, b: Place, file: str = "training") -> str:
 
 
 def threshold(finding: Finding) -> str:
-    """How much it is, beside where the check begins to speak."""
-    said = f"{percent(finding.share)} of the rows"
+    """Where the check begins to speak; "" where it does at the first case."""
     if finding.threshold is None or not 0 < finding.threshold < 1:
-        return said
-    return f"{said}; reported above {percent(finding.threshold)}"
+        return ""
+    return f"Reported above {percent(finding.threshold)}."
+
+
+def problems(finding: Finding, report: Report) -> list[Problem]:
+    """The unreadable rows that a finding counts, as far as they are known by name."""
+    facts = report.validation if finding.file == "validation" else report.training
+    if finding.code != "Q01" or facts is None:
+        return []
+    lines = set(finding.lines)
+    return [problem for problem in facts.problems if problem.line in lines]
 
 
 def not_run(report: Report) -> list[str]:
