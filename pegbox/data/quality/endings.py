@@ -164,10 +164,10 @@ def _last(text: str) -> int:
 def _pairs(text: str) -> tuple[int, int]:
     """Bits of the pairs that occur in a text, and of those that are left open."""
     paired = unclosed = 0
-    for i, (opens, closes) in enumerate(_PAIRS):
-        if n := text.count(opens):
+    for i, pair in enumerate(_PAIRS):
+        if n := text.count(pair[0]):
             paired |= 1 << i
-            if n > text.count(closes):
+            if n > text.count(pair[1]):
                 unclosed |= 1 << i
     if n := text.count("```"):
         paired |= 1 << len(_PAIRS)
