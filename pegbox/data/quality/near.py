@@ -1,0 +1,231 @@
+"""Rows that are nearly the same: found through signatures, then held against the texts themselves.
+
+Everything is worked out when it is first asked for and kept with the corpus, so that any check may ask in any order.
+The system's words are never compared: a prompt that all rows share would make all rows alike.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from rapidfuzz import fuzz
+from rapidfuzz.distance import Levenshtein
+
+from pegbox.data.quality.answers import SHORT_ANSWER, bare
+from pegbox.data.quality.columns import Column
+from pegbox.data.quality.corpus import Corpus
+from pegbox.data.quality.forest import Pairs, Rows, Search, Table
+from pegbox.data.quality.forest import pairs as search
+from pegbox.data.quality.items import Item, item, plain_item
+from pegbox.data.quality.shingles import LANES, jaccard, likeness, minima, shingles, signatures
+from pegbox.data.quality.text import digest, normalise
+from pegbox.data.quality.wording import SHORT, numbers
+from pegbox.data.rows import read_rows
+
+NEAR = 0.8  # likeness from which rows are nearly the same: of their runs of characters
+NEAR_EDITS = 0.9  # … or of their characters, where they are short
+_WORDS = 8  # from which one word changed leaves them nearly the same
+_BLOCK = 1 << 18  # characters read before they are sketched
+_KEPT_TEXTS = 2_000
+_MAX_TEXT = 1 << 16
+# A word of ten changed leaves 0.6 of the runs; longer texts must keep nearly as much as is asked for.
+_LEAST_SHORT, _LEAST_LONG = 0.5, 0.7
+_SEARCH = Search(prefix=16, window=8, least=_LEAST_SHORT)
+
+
+@dataclass(slots=True)
+class Sketches:
+    """What is known of every row without its text."""
+
+    talks: Table = field(default_factory=lambda: Table(LANES))  # signatures
+    prompts: Table = field(default_factory=lambda: Table(LANES))
+    asked: Column = field(default_factory=lambda: Column("I"))  # characters of the prompt
+    said: Column = field(default_factory=lambda: Column("I"))  # characters of the answer; 0: there is none
+    asked_numbers: Column = field(default_factory=Column)  # hashes of the numbers they hold
+    said_numbers: Column = field(default_factory=Column)
+    answers: Column = field(default_factory=Column)  # hashes; of short ones, without what does not matter
+    whole: bool = True  # False where time ran out before the last row
+
+
+def items(corpus: Corpus) -> Iterator[tuple[int, Item]]:
+    """All rows once more, in order, with their positions. Nobody else may read the file meanwhile."""
+    corpus.file.seek(0)
+    lines = corpus.lines.load()
+    at = 0
+    for row in read_rows(corpus.file, corpus.method):
+        if at == len(lines):
+            return
+        if row.line == lines[at]:
+            seen = plain_item(row)
+            if seen is None:
+                assert row.record is not None, "a row of the corpus is good"
+                seen = item(row.example, row.line, row.record)
+            yield at, seen
+            at += 1
+
+
+def sketches(corpus: Corpus) -> Sketches:
+    """Of all rows."""
+    if "sketches" not in corpus.kept:
+        corpus.kept["sketches"] = _sketch(corpus)
+    found: Sketches = corpus.kept["sketches"]
+    return found
+
+
+def prompt_pairs(corpus: Corpus) -> Pairs:
+    """Rows whose prompts are nearly the same: positions in the corpus (from 0) and how alike the prompts are, 0.8 to 1.
+    Of rows with equal prompts, systems and answers, only the first stands here, and equal prompts are no pairs. Numbers
+    are the same on both sides. The systems may differ: compare `corpus.systems`."""
+    return _kept_pairs(corpus, "prompt")
+
+
+def talk_pairs(corpus: Corpus) -> Pairs:
+    """The same of whole talks, prompt and answers. Prompts may be equal; the numbers are the same on both sides, or
+    the answers are."""
+    return _kept_pairs(corpus, "talk")
+
+
+def is_near(one: str, other: str, guess: float = 1.0) -> float:
+    """How alike two normalised texts are; 0 where that is not nearly the same. `guess` is what their signatures say:
+    runs are not counted where it lies three standard errors below what is asked for."""
+    if one == other:
+        return 1.0
+    short = max(len(one), len(other)) <= SHORT
+    edits = fuzz.ratio(one, other) / 100 if short else 0.0
+    if edits >= NEAR_EDITS:
+        return edits
+    share = jaccard(shingles(one), shingles(other)) if guess >= _LEAST_LONG - 0.02 else 0.0
+    if share >= NEAR:
+        return share
+    return edits if short and _one_word_changed(one, other) else 0.0
+
+
+def _one_word_changed(one: str, other: str) -> bool:
+    ours, theirs = one.split(), other.split()
+    if min(len(ours), len(theirs)) < _WORDS or abs(len(ours) - len(theirs)) > 1:
+        return False
+    return Levenshtein.distance(ours, theirs) == 1
+
+
+class Texts:
+    """Normalised texts of rows, read again when they are asked for; the last ones are remembered."""
+
+    def __init__(self, corpus: Corpus, of: str) -> None:
+        """`of`: "prompt", "talk", or "answer"."""
+        self._corpus = corpus
+        self._of = of
+        self._known: OrderedDict[int, str] = OrderedDict()
+
+    def __getitem__(self, row: int) -> str:
+        if row in self._known:
+            self._known.move_to_end(row)
+            return self._known[row]
+        text = normalise(getattr(self._corpus.item(row), self._of)[:_MAX_TEXT])
+        self._known[row] = text
+        if len(self._known) > _KEPT_TEXTS:
+            self._known.popitem(last=False)
+        return text
+
+
+def firsts(*columns: NDArray[np.uint64]) -> tuple[Rows, Rows]:
+    """The first row of each kind, ascending, and for every row the first of its kind; kinds differ in a column."""
+    key = columns[0].copy()
+    for column in columns[1:]:
+        key = key * np.uint64(0x9E3779B97F4A7C15) ^ column
+    _, first, kind = np.unique(key, return_index=True, return_inverse=True)
+    return np.sort(first), first[kind]
+
+
+def _kept_pairs(corpus: Corpus, of: str) -> Pairs:
+    name = f"{of} pairs"
+    if name not in corpus.kept:
+        corpus.kept[name] = _find(corpus, of)
+    found: Pairs = corpus.kept[name]
+    return found
+
+
+def _find(corpus: Corpus, of: str) -> Pairs:
+    known = sketches(corpus)
+    table = known.prompts if of == "prompt" else known.talks
+    prompts, answers = corpus.prompts.load(), known.answers.load()[: len(table)]
+    rows, _ = firsts(prompts[: len(table)], answers)
+    rows = rows[(known.asked if of == "prompt" else known.said).load()[rows] > 0]
+    lengths = known.asked.load() + (known.said.load() if of == "talk" else 0)
+    asked_numbers, said_numbers = known.asked_numbers.load(), known.said_numbers.load()
+
+    def compare(one: Rows, other: Rows) -> NDArray[np.float32]:
+        same_numbers = asked_numbers[one] == asked_numbers[other]
+        if of == "talk":
+            same_numbers = (same_numbers & (said_numbers[one] == said_numbers[other])) | (answers[one] == answers[other])
+        possible = same_numbers if of == "talk" else same_numbers & (prompts[one] != prompts[other])
+        found = np.zeros(len(one), dtype=np.float32)
+        found[possible] = likeness(table.take(one[possible]), table.take(other[possible]))
+        long = np.maximum(lengths[one], lengths[other]) > SHORT
+        found[long & (found < _LEAST_LONG)] = 0
+        return found
+
+    candidates = search(table, rows, compare, _SEARCH, corpus.context.deadline)
+    return _verify(corpus, of, candidates)
+
+
+def _verify(corpus: Corpus, of: str, candidates: Pairs) -> Pairs:
+    """Of talks, the prompts must be alike, too: one long answer to two short prompts is not one row twice."""
+    texts, prompts = Texts(corpus, of), Texts(corpus, "prompt")
+    exact = np.zeros(len(candidates), dtype=np.float32)
+    whole = candidates.whole
+    for k, (one, other) in enumerate(zip(candidates.first.tolist(), candidates.second.tolist(), strict=True)):
+        if not k % 256 and corpus.context.deadline.over:
+            whole = False
+            break
+        found = is_near(texts[one], texts[other], candidates.likeness[k])
+        if found and of == "talk":
+            found = min(found, is_near(prompts[one], prompts[other]))
+        exact[k] = found
+    kept = exact > 0
+    return Pairs(candidates.first[kept], candidates.second[kept], exact[kept], whole)
+
+
+def _sketch(corpus: Corpus) -> Sketches:
+    found = Sketches()
+    asked: list[str] = []
+    said: list[str] = []
+    characters = 0
+    for _, row in items(corpus):
+        prompt, answer = row.prompt, row.answer
+        asked.append(normalise(prompt[:_MAX_TEXT]))
+        said.append(normalise(answer[:_MAX_TEXT]))
+        characters += len(asked[-1]) + len(said[-1])
+        if characters > _BLOCK:
+            _add(found, asked, said)
+            characters = 0
+            if corpus.context.deadline.over:
+                found.whole = False
+                break
+    _add(found, asked, said)
+    return found
+
+
+def _add(found: Sketches, asked: list[str], said: list[str]) -> None:
+    """Sketch these rows and empty the lists. A talk's least hashes are the lesser of its parts'."""
+    if not asked:
+        return
+    least = minima(asked)
+    found.prompts.extend(signatures(least))
+    found.talks.extend(signatures(np.minimum(least, minima(said))))
+    for prompt, answer in zip(asked, said, strict=True):
+        found.asked.append(len(prompt))
+        found.said.append(len(answer))
+        found.asked_numbers.append(_numbers(prompt))
+        found.said_numbers.append(_numbers(answer))
+        found.answers.append(digest(bare(answer) if len(answer) <= SHORT_ANSWER else answer))
+    for column in (found.asked, found.said, found.asked_numbers, found.said_numbers, found.answers):
+        column.roll()
+    asked.clear()
+    said.clear()
+
+
+def _numbers(text: str) -> int:
+    found = numbers(text)
+    return digest(" ".join(found)) if found else 0

@@ -1,0 +1,144 @@
+"""How two texts that look alike differ: in nothing that matters, or in what they mean.
+
+Rules of thumb, tried on English and Japanese: numbers, negations, question words and names change what is asked;
+typing errors, inflections, punctuation and small words do not; any other word weighs one.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+
+from rapidfuzz.distance import OSA
+
+from pegbox.data.quality.text import normalise
+
+SHORT = 300  # characters up to which a ratio of edits says more than common runs
+_NUMBER = re.compile(r"(?:(?<![\w.,])-)?\d+(?:[.,:/]\d+)*|[〇一二三四五六七八九十百千万億]+")
+_DENSE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[ぁ-ゖー]+|[ァ-ヺー]+|[一-鿿々]+|[{_DENSE}]|(?:(?![{_DENSE}])\w)+(?:['’](?:(?![{_DENSE}])\w)+)*")
+_TOKEN = re.compile(rf"[{_DENSE}]|(?:(?![{_DENSE}])\w)+")
+_DENSE_START = re.compile(f"[{_DENSE}]")
+_NUMBER_WORDS = frozenset(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion half "
+    "twice double triple first second third fourth fifth once dozen".split()
+)
+_NEGATIONS = frozenset(
+    "not no never none nothing without cannot cant dont wont didnt doesnt isnt wasnt arent hasnt havent hadnt wouldnt "
+    "couldnt shouldnt unable neither nor nicht kein keine ohne ne pas jamais sans nunca sin não sem нет не без".split()
+)
+_JAPANESE_NEGATION = re.compile(r"ない(?!か)|ません(?!か)|なかった|なく|ずに|まい\b|無し|なし")
+_QUESTIONS = frozenset("who whom whose what which why when where how much many long often old far".split())
+_SMALL = frozenset(
+    "a an the my your our his her its their this that these those i you we he she it they me us him them i'm i've i'd "
+    "i'll is are was were be been being am do does did has have had having will would shall should can could may might "
+    "must to of in on at by for from with into onto about as and or but if so then than there here it's that's please "
+    "just really very too also still yet already now hi hello hey thanks thank ok okay well some any go about get got "
+    "getting make made making want need like tell show explain know let see seems looks seem look help".split()
+)
+_ENDINGS = ("", "s", "es", "d", "ed", "ing", "'s", "ly", "er")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What tells two texts apart."""
+
+    numbers: bool
+    negation: bool
+    question: bool
+    names: bool
+    other: tuple[str, ...]  # further words that only one of them has, small ones and typing errors left out
+    both: bool  # each of them has some of these: one thing was put for another
+
+    @property
+    def cost(self) -> float:
+        """0: they ask for the same; about 1: one of them says a little more; from 2: likely another thing."""
+        hard = self.numbers + self.negation + self.question + self.names
+        return 2.0 * hard + len(self.other) + (1.0 if self.both else 0.0)
+
+
+def numbers(text: str) -> tuple[str, ...]:
+    """The numbers of a normalised text, ascending as texts: 1,200 and 1200 and 1200.0 are one."""
+    found = _NUMBER.findall(text)
+    return tuple(sorted(_plain_number(number) for number in found)) if found else ()
+
+
+def difference(one: str, other: str) -> Difference:
+    """Of two texts as they were written."""
+    ours, theirs = _words(one), _words(other)
+    mine, yours = _unmatched(list((ours - theirs).elements()), list((theirs - ours).elements()))
+    small_mine, small_yours = [w for w in mine if not _is_small(w)], [w for w in yours if not _is_small(w)]
+    names = _names(one), _names(other)
+    hard = _QUESTIONS | _NUMBER_WORDS | _NEGATIONS
+    mine_left, yours_left = ([w for w in words if w not in hard and not w.endswith("n't")] for words in (small_mine, small_yours))
+    return Difference(
+        numbers=numbers(normalise(one)) != numbers(normalise(other)) or _in(_NUMBER_WORDS, mine) != _in(_NUMBER_WORDS, yours),
+        negation=_negations(one, ours) % 2 != _negations(other, theirs) % 2,
+        question=_in(_QUESTIONS, mine) != _in(_QUESTIONS, yours),
+        names=any(w in names[0] for w in mine_left) or any(w in names[1] for w in yours_left),
+        other=tuple(mine_left + yours_left),
+        both=bool(mine_left and yours_left),
+    )
+
+
+def common_words(one: str, other: str) -> float:
+    """F1 of the words that two texts share (of characters, in scripts without spaces), as SQuAD scores answers."""
+    ours, theirs = Counter(_TOKEN.findall(normalise(one))), Counter(_TOKEN.findall(normalise(other)))
+    common = (ours & theirs).total()
+    return 2 * common / (ours.total() + theirs.total()) if common else 0.0
+
+
+def _plain_number(number: str) -> str:
+    if re.fullmatch(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?", number):
+        number = number.replace(",", "")
+    return re.sub(r"\.0+$", "", number)
+
+
+def _words(text: str) -> Counter[str]:
+    return Counter(_WORD.findall(normalise(text).replace("’", "'")))
+
+
+def _unmatched(mine: list[str], yours: list[str]) -> tuple[list[str], list[str]]:
+    """Without the words that are one another's misspelling or inflection."""
+    left = []
+    for word in mine:
+        twin = next((other for other in yours if _is_same_word(word, other)), None)
+        if twin is None:
+            left.append(word)
+        else:
+            yours.remove(twin)
+    return left, yours
+
+
+def _is_same_word(one: str, other: str) -> bool:
+    if _DENSE_START.match(one) or one.isdigit() or one in _NEGATIONS or other in _NEGATIONS:
+        return False
+    short, long = sorted((one, other), key=len)
+    stem = short.removesuffix("e") if len(short) > 4 else short
+    if len(short) >= 3 and long.startswith(stem) and long[len(stem) :] in _ENDINGS:
+        return True
+    allowed = 0 if len(short) < 4 else 1 if len(short) < 8 else 2
+    return one[:1] == other[:1] and OSA.distance(one, other) <= allowed
+
+
+def _is_small(word: str) -> bool:
+    if word in _SMALL:
+        return True
+    return bool(re.fullmatch(r"[ぁ-ゖー]+", word))  # kana alone: an ending, a particle, a polite word
+
+
+def _in(kind: frozenset[str], words: list[str]) -> list[str]:
+    return sorted(word for word in words if word in kind)
+
+
+def _negations(text: str, words: Counter[str]) -> int:
+    plain = sum(n for word, n in words.items() if word in _NEGATIONS or word.endswith("n't"))
+    return plain + len(_JAPANESE_NEGATION.findall(unicodedata.normalize("NFKC", text)))
+
+
+def _names(text: str) -> set[str]:
+    """Words written with a capital inside a sentence, and acronyms; runs of katakana; folded."""
+    plain = unicodedata.normalize("NFKC", text)
+    capital = re.findall(r"(?<=[^.!?\s] )[A-ZÀ-ÞА-Я][\w'’-]*|\b[A-Z]{2,}\b", plain)
+    return {name.casefold().replace("’", "'") for name in [*capital, *re.findall(r"[ァ-ヺー]{2,}", plain)]} - {"i", "i'm", "i've"}
