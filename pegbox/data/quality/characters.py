@@ -23,6 +23,13 @@ class Odd(NamedTuple):
     end: int
 
 
+class _Scripts(NamedTuple):
+    """What a whole text is written in."""
+
+    right_to_left: bool
+    no_spaces: bool
+
+
 _CONTROLS = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f"
 _CONTROL = re.compile(rf"\x1b\[[0-9;?]{{0,20}}[A-Za-z]|[{_CONTROLS}]")  # the colours of a terminal are one
 _LOST = "�\ud800-\udfff￾￿"
@@ -52,16 +59,17 @@ def odd(text: str) -> list[Odd]:
     sign = _SIGN.search(text)
     if sign is None:
         return hits
+    scripts = _Scripts(_RIGHT_TO_LEFT.search(text) is not None, _NO_SPACES.search(text) is not None)
     inside = {i for hit in hits for i in range(hit.start, hit.end)}
     for match in _SIGN.finditer(text, sign.start()):
         at = match.start()
-        kind = _kind(text, at)
+        kind = _kind(text, at, scripts)
         if kind and at not in inside:
             hits.append(Odd(kind, at, at + 1))
     return hits
 
 
-def _kind(text: str, at: int) -> str | None:
+def _kind(text: str, at: int, scripts: _Scripts) -> str | None:
     """What an odd character is; None where it is in its place."""
     c = text[at]
     if c < "\xa0":
@@ -70,21 +78,25 @@ def _kind(text: str, at: int) -> str | None:
         return "replacement"
     before, after = text[at - 1 : at], text[at + 1 : at + 2]
     if c in "\xa0\u202f\u2009":
-        return None if before in _AROUND_SPACE or after in _AROUND_SPACE else "space"
+        fixed = before in _AROUND_SPACE or after in _AROUND_SPACE
+        alone = (
+            before.isalpha() and not text[max(0, at - 2) : at - 1].isalpha()
+        )  # v Praze, z domu: never at a line's end
+        return None if fixed or alone else "space"
     if "\u2000" <= c <= "\u200a" or c in "\u1680\u2028\u2029\u205f":
         return "space"
-    return None if _in_place(c, before, after, text) else "invisible"
+    return None if _in_place(c, before, after, scripts) else "invisible"
 
 
-def _in_place(c: str, before: str, after: str, text: str) -> bool:
+def _in_place(c: str, before: str, after: str, scripts: _Scripts) -> bool:
     if c == "\u200d":
         return _joins(before) or (_pictured(before) and _pictured(after))
     if c == "\u200c":
         return _joins(before)
     if c == "\u200b":
-        return _NO_SPACES.match(before or after) is not None
+        return scripts.no_spaces
     if c in "\u200e\u200f\u061c\u202a\u202b\u202c\u2066\u2067\u2068\u2069":
-        return _RIGHT_TO_LEFT.search(text) is not None
+        return scripts.right_to_left
     if "\U000e0020" <= c <= "\U000e007f":  # the flags of England, Scotland and Wales
         return "\U0001f3f4" <= before <= "\U0001f3f4" or "\U000e0020" <= before <= "\U000e007e"
     return False

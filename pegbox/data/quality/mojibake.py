@@ -72,7 +72,7 @@ def _western(text: str) -> Iterator[Garbled]:
         start, end = match.span()
         if match["pair"] and match[0][1] in _CLOSERS:
             before, after = text[start - 1 : start], text[end : end + 1]
-            if not after.islower() and (before.isupper() or not before.isalpha()):
+            if not after.islower() and (before.isupper() or before in _CLOSERS):
                 continue
         try:
             meant = bytes(_BYTES[c] for c in match[0]).decode()

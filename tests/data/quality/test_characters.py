@@ -23,6 +23,8 @@ GOOD = [
     "Die „Größe“ beträgt 5 m², 100 €, § 3, 20 °C. Ärger über Öl.",
     "Żółć, wąż, źrebię; Zażółć gęślą jaźń. Příliš žluťoučký kůň.",
     "Đây là tiếng Việt; Türkçe: İstanbul ığdır; ÅÄÖ på svenska. Ænima.",
+    "W\xa0domu i\xa0ogrodzie; v\xa0Praze.",
+    "ផ្ទះ\u200b\u200bថ្មី \u200bនេះ",
     "Привет, «мир»! Ελληνικά; 안녕하세요. 你好，世界。",
     "def f(x):\n\treturn x ** 2  # naïve\r\n",
 ]
@@ -38,6 +40,7 @@ def test_good_writing_stays_as_it_is(text):
     ("text", "kind", "meant"),
     [
         ("schÃ¶n", "mojibake", "schön"),
+        ("i Â«%sÂ» for", "mojibake", "i «%s» for"),
         ("donâ€™t â€œgoâ€\x9d", "mojibake", "don’t “go”"),
         ("Ã\xa0 la carte, Â£5", "mojibake", "à la carte, £5"),
         ("DÃ©jÃ\xa0 vu Ã‰COLE", "mojibake", "Déjà vu ÉCOLE"),
@@ -54,7 +57,7 @@ def test_good_writing_stays_as_it_is(text):
         ("\x93quoted\x94", "control", "“quoted”"),
         ("zero\u200bwidth\ufeff, soft\xadhyphen, a\u200db", "invisible", "zerowidth, softhyphen, ab"),
         ("if access\u202e\u2066 // admin", "invisible", "if access // admin"),
-        ("a\xa0b c\u2003d", "space", "a b c d"),
+        ("aa\xa0bb c\u2003d", "space", "aa bb c d"),
         ("one\u2028two", "space", "one\ntwo"),
     ],
 )
@@ -93,7 +96,24 @@ def test_japanese_read_as_latin_1_comes_back(text):
 
 
 @pytest.mark.parametrize(
-    "unit", ["â", "Ã", "ã\x81", "縺", "‚±", "\u200b", "\x1b[", "é\xa0»", "\xa0", "ð", "Ð¿", "あ", "e\u0301"]
+    "unit",
+    [
+        "â",
+        "Ã",
+        "ã\x81",
+        "縺",
+        "‚±",
+        "\u200b",
+        "\x1b[",
+        "é\xa0»",
+        "\xa0",
+        "\u200f",
+        "\u2067a",
+        "ð",
+        "Ð¿",
+        "あ",
+        "e\u0301",
+    ],
 )
 def test_time_is_linear_whatever_the_text(unit):
     text = (unit * 500_000)[:500_000]
