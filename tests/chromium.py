@@ -10,10 +10,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -21,20 +20,12 @@ PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 class Page:
     """One tab."""
 
-    def __init__(self, address: str) -> None:
-        self._socket = connect(address, max_size=None, proxy=None)
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
         self._last = 0
         self.events: list[dict[str, Any]] = []
         for domain in ("Page", "Log", "Runtime", "Network", "Accessibility"):
             self.ask(f"{domain}.enable")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._socket.close()
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
         self._last += 1
@@ -66,6 +57,13 @@ class Page:
         answer = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """A key that moves or chooses: Tab, Enter."""
+        code = {"Tab": 9, "Enter": 13}[key]
+        text = {"text": "\r"} if key == "Enter" else {}
+        self.ask("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=code, **text)
+        self.ask("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, windowsVirtualKeyCode=code)
 
     def screenshot(self, path: Path) -> bytes:
         """The whole page as PNG."""
@@ -117,8 +115,8 @@ def browser() -> Iterator[Page]:
                 assert process.stderr is not None
                 found = next(filter(None, (re.search(r"ws://[^/]+:(\d+)/\S+", line) for line in process.stderr)), None)
                 assert found is not None, "Chromium did not start"
-                with Page(_tab(found.group())) as page:
-                    yield page
+                with connect(_tab(found.group()), max_size=None, proxy=None) as socket:
+                    yield Page(socket)
             finally:
                 process.terminate()
                 process.stderr and process.stderr.read()

@@ -1,5 +1,6 @@
 """A report as an ordinary file would make it, with some hostile rows: what the views are tested and looked at with."""
 
+from functools import cache
 from pathlib import Path
 
 from conftest import SMOLLM2
@@ -24,6 +25,7 @@ TALKS = (
 )  # fmt: skip
 
 
+@cache
 def shown(line: int, talk: tuple[Message, ...]) -> Shown:
     """The row as SmolLM2 sees it; in plain ChatML where the model is not here."""
     if not _MODEL.exists():
