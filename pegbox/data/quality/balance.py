@@ -95,7 +95,7 @@ class Balance:
         yield from self._shares(corpus, labels)
 
     def _counted(self) -> list[int]:
-        return np.bincount(self._labels.load(), minlength=len(self._ids) + 1).tolist()
+        return [int(n) for n in np.bincount(self._labels.load(), minlength=len(self._ids) + 1)]
 
     def _shares(self, corpus: Corpus, labels: Counter[str]) -> Iterator[Finding]:
         k, n = len(labels), labels.total()
