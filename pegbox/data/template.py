@@ -58,7 +58,7 @@ class Template:
 
     def _lead(self, before: str) -> str:
         """The least text that makes the tokenizer treat what follows as it does after `before`."""
-        special = max((t for t in self._special_texts if before.endswith(t)), key=len, default="")
+        special = max((t for t in self.special_texts if before.endswith(t)), key=len, default="")
         return special or ("\n" if before and self._adds_a_space else "")
 
     @cached_property
@@ -144,7 +144,7 @@ class Template:
         if self.source is None:
             return self.eos
         _, after = self.around_answer
-        found = [(after.find(token), -len(token), token) for token in self._special_texts if token in after]
+        found = [(after.find(token), -len(token), token) for token in self.special_texts if token in after]
         return min(found)[2] if found else None
 
     @cached_property
@@ -164,7 +164,8 @@ class Template:
         return tuple(text for text in texts if text)
 
     @cached_property
-    def _special_texts(self) -> list[str]:
+    def special_texts(self) -> list[str]:
+        """The tokens that stand for no text: wherever one is written out, the model reads the token."""
         added = self.tokenizer.get_added_tokens_decoder().values()
         return [token.content for token in added if token.special and token.content]
 
