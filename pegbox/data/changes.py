@@ -5,6 +5,7 @@ Nothing stands under the final names before all of it is on disk.
 
 import json
 import os
+from codecs import BOM_UTF8
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import BinaryIO, Self
 
 from pegbox.errors import PegboxError
 
+_CHUNK = 1 << 20
 REMOVED, CHANGED = "removed", "changed"
 
 
@@ -62,6 +64,11 @@ class Output:
         assert self._rows is not None
         self._rows.write(line if line.endswith(b"\n") else line + b"\n")
 
+    def copy(self, file: BinaryIO) -> None:
+        """The line that begins where the file stands, byte for byte."""
+        assert self._rows is not None
+        copy_line(file, self._rows)
+
     def log(self, change: Change) -> None:
         counts = self.removed if change.action == REMOVED else self.changed
         counts[change.code or change.kind] += 1
@@ -85,6 +92,18 @@ class Output:
         finally:
             part(self.path).unlink(missing_ok=True)
             part(self.log_path).unlink(missing_ok=True)
+
+
+def copy_line(file: BinaryIO, out: BinaryIO) -> None:
+    """The line that begins where the file stands, byte for byte and with an end, without a byte order mark."""
+    at_start = file.tell() == 0
+    chunk = file.readline(_CHUNK)
+    out.write(chunk.removeprefix(BOM_UTF8) if at_start else chunk)
+    while not chunk.endswith(b"\n") and (more := file.readline(_CHUNK)):
+        chunk = more
+        out.write(chunk)
+    if not chunk.endswith(b"\n"):
+        out.write(b"\n")
 
 
 def part(path: Path) -> Path:
