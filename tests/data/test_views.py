@@ -17,7 +17,7 @@ from sample_report import FACTS, FINDINGS, HOSTILE, VALIDATION, empty_report, sa
 
 from pegbox.data.quality.codes import CODES, Severity
 from pegbox.data.quality.findings import MAX_LINES, Finding, Place, Sample, finding
-from pegbox.data.report import SCHEMA, Distribution, Estimate, Report
+from pegbox.data.report import SCHEMA, Distribution, Estimate, Piece, Report, Shown
 from pegbox.data.views import drawing, words
 from pegbox.data.views.as_json import as_json, from_json, json_bytes
 from pegbox.data.views.as_sarif import MAX_RESULTS, as_sarif
@@ -284,6 +284,18 @@ def test_json_has_no_nan_and_no_value_of_a_bad_row() -> None:
     value = json.loads(text, parse_constant=pytest.fail)
     assert value["findings"][0]["data"] == {"ratio": None, "most": None, "of": [1, 2], "by": {"info": [3]}}
     assert set(value["training"]["problems"][0]) == {"example", "line", "where", "text", "is_format"}
+
+
+def test_rows_are_shown_without_secrets() -> None:
+    from pegbox.data.views.as_html import as_html
+
+    piece = Piece("Write to hanna.berg@posteo.de, please.", trained=True)
+    problem = replace(FACTS.problems[0], text='is "hanna.berg@posteo.de", please.')
+    report = replace(sample_report(), examples=(Shown(1, (piece,)),), training=replace(FACTS, problems=(problem,)))
+    assert "hanna.berg" not in as_text(report)
+    for said in (json_bytes(report).decode(), as_html(report)):
+        assert "hanna.berg" not in said
+        assert said.count(", please.") == 2
 
 
 @quick

@@ -17,6 +17,7 @@ from markupsafe import Markup
 import pegbox
 from pegbox.data.quality.codes import CODES
 from pegbox.data.quality.findings import Finding, Place, Sample
+from pegbox.data.quality.secrets import redact
 from pegbox.data.report import Distribution, FileFacts, Report, Shown
 from pegbox.data.views import drawing, words
 from pegbox.data.views.marks import Marked, differences
@@ -133,7 +134,7 @@ def _problems(finding: Finding, report: Report) -> list[str]:
 
 def _pieces(shown: Shown) -> Iterator[tuple[str, bool]]:
     for piece in shown.pieces:
-        text, most = piece.text, _SHOWN_CHARACTERS
+        text, most = redact(piece.text), _SHOWN_CHARACTERS
         if len(text) > most:
             left_out = words.count(len(text) - most, "character")
             text = f"{text[: most * 2 // 3]} … {left_out} left out … {text[-(most // 3) :]}"

@@ -12,7 +12,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import pegbox
 from pegbox.data.quality.codes import CODES
 from pegbox.data.quality.findings import Finding
-from pegbox.data.report import SCHEMA, Report
+from pegbox.data.quality.secrets import redact
+from pegbox.data.report import SCHEMA, Piece, Report
 from pegbox.data.rows import Problem
 from pegbox.data.views import words
 
@@ -64,7 +65,10 @@ def _fields(value: object) -> dict[str, Any]:
     named = {"name": CODES[value.code].name} if isinstance(value, Finding) else {}
     hidden = {"value"} if isinstance(value, Problem) else set()  # the row itself, with all that it holds
     names = [field.name for field in dataclasses.fields(value) if field.name not in hidden]  # type: ignore[arg-type]
-    return named | {name: _plain(getattr(value, name)) for name in names}
+    plain = named | {name: _plain(getattr(value, name)) for name in names}
+    if isinstance(value, (Piece, Problem)):  # excerpts are redacted already
+        plain["text"] = redact(value.text)
+    return plain
 
 
 def _made(kind: Any, value: Any) -> Any:

@@ -77,7 +77,7 @@ def _samples(finding: Finding) -> Iterator[Sample]:
 
 
 def _message(finding: Finding, sample: Sample) -> str:
-    said = f"{finding.text} {finding.fix}"
+    said = f"{words.sentence(finding.text)} {finding.fix}"
     return words.visible(f"{sample.note}: {said}" if sample.note else said)
 
 

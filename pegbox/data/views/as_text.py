@@ -1,6 +1,7 @@
 """The report for a terminal: an ordinary file fits one screen, and every line can be read aloud."""
 
 import io
+from itertools import zip_longest
 
 from rich.console import Console
 from rich.text import Text
@@ -93,24 +94,25 @@ def _findings(page: _Page, report: Report, severity: Severity) -> None:
     if not found:
         return
     page.heading(words.HEADINGS[severity])
-    for finding in found:
+    for finding, after in zip_longest(found, found[1:]):
+        # Findings of one code follow each other: their remedy is said once, with the last.
+        again = after is not None and (after.code, after.fix) == (finding.code, finding.fix)
         page.write(_sentence(finding), indent=2, hang=4)
-        for line in _details(finding, report):
+        for line in _details(finding, report, fix="" if again or severity == Severity.INFO else finding.fix):
             page.write(line, indent=4)
 
 
 def _sentence(finding: Finding) -> Text:
     return Text.assemble(
         (f"{words.SEVERITY_WORDS[finding.severity]} {finding.code}", _STYLES[finding.severity]),
-        f", {CODES[finding.code].name}: {words.visible(finding.text)}",
+        f", {CODES[finding.code].name}: {words.visible(words.sentence(finding.text))}",
     )
 
 
-def _details(finding: Finding, report: Report) -> list[str]:
-    """Which lines, and what to do; a note keeps to its lines."""
+def _details(finding: Finding, report: Report, fix: str) -> list[str]:
+    """Which rows, and what to do about them."""
     problems = [problem for problem in words.problems(finding, report) if problem.text not in finding.text]
     named = [f"{problem}." for problem in problems[:_NAMED_PROBLEMS]]
     lines = words.where(finding) if len(finding.lines) > len(named) or not finding.lines else ""
-    fix = "" if finding.severity == Severity.INFO else finding.fix
     rest = " ".join(filter(None, (lines, fix)))
     return [*named, rest] if rest else named

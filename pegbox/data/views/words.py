@@ -3,9 +3,11 @@
 import re
 import unicodedata
 from collections import Counter
+from dataclasses import replace
 
 from pegbox.data.quality.codes import CODES, Severity
 from pegbox.data.quality.findings import MAX_LINES, Finding, Place
+from pegbox.data.quality.secrets import redact
 from pegbox.data.report import Distribution, Estimate, FileFacts, Plan, Report
 from pegbox.data.rows import Problem
 
@@ -130,6 +132,8 @@ def spread(figures: Distribution, of: str) -> str:
 
 def tail(figures: Distribution) -> str:
     """What a histogram does not show at a glance."""
+    if figures.p95 == figures.median:
+        return f"The mean is {figure(figures.mean)}."
     return f"One row in twenty has {figure(figures.p95)} or more; the mean is {figure(figures.mean)}."
 
 
@@ -173,6 +177,11 @@ def pair(a: Place, b: Place, file: str = "training") -> str:
     return f"line {a.line} of the {a.file} file with line {b.line} of the {b.file} file"
 
 
+def sentence(text: str) -> str:
+    """The text with an end, so that another sentence can follow it."""
+    return text if text.endswith((".", "!", "?", "…", "。", "！", "？")) else f"{text}."
+
+
 def threshold(finding: Finding) -> str:
     """Where the check begins to speak; "" where it does at the first case."""
     if finding.threshold is None or not 0 < finding.threshold < 1:
@@ -181,12 +190,12 @@ def threshold(finding: Finding) -> str:
 
 
 def problems(finding: Finding, report: Report) -> list[Problem]:
-    """The unreadable rows that a finding counts, as far as they are known by name."""
+    """The unreadable rows that a finding counts, as far as they are known by name; without secrets."""
     facts = report.validation if finding.file == "validation" else report.training
     if finding.code != "Q01" or facts is None:
         return []
     lines = set(finding.lines)
-    return [problem for problem in facts.problems if problem.line in lines]
+    return [replace(problem, text=redact(problem.text)) for problem in facts.problems if problem.line in lines]
 
 
 def not_run(report: Report) -> list[str]:
