@@ -17,7 +17,7 @@ import pegbox.data
 from pegbox.data import reading
 from pegbox.data.check import CHECKS, check
 from pegbox.data.formats import parse_row
-from pegbox.data.quality import characters, lengths, rendering, shapes, turns
+from pegbox.data.quality import characters, lengths, markers, rendering, shapes, turns
 from pegbox.data.quality.codes import CODES, Code
 from pegbox.data.quality.findings import Finding
 from pegbox.data.rows import method_of
@@ -88,7 +88,8 @@ TABLES = {
     "Q03": set(rendering._KINDS),
     "Q13": {*shapes.KINDS, "made-up"},
     "Q15": {f"{word}-{role}" for word in ("long", "short") for role in lengths._ROLES},
-    "Q18": {"upper-case-prompts", "upper-case-completions"},
+    "Q18": {"same-opening", "same-ending", "upper-case-prompts", "upper-case-completions"},
+    "Q19": set(markers._KINDS),
     "Q20": set(characters._SAID),
 }
 
