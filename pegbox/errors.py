@@ -12,6 +12,7 @@ PegboxError
 │   ├── IllegalMove           the table of moves has no such arrow
 │   └── LostRace              another process moved the job first; the caller drops its work
 ├── CatalogError              a base model is unknown or can't be loaded, and why
+├── DataError                 the data desk can't do what was asked, and why
 ├── RenderError               a conversation that the model's chat template refuses
 ├── EngineError               the engine process died or refused a request
 └── CommandFailed             the command line can't go on (cli/client.py; its leaf Unreachable: no server there)
@@ -85,6 +86,10 @@ class LostRace(QueueError):  # noqa: N818
 
 
 class CatalogError(PegboxError):
+    pass
+
+
+class DataError(PegboxError):
     pass
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from sqlalchemy import Connection, Row, delete, insert, select
 
@@ -27,6 +28,7 @@ class File:
     purpose: str
     sha256: str
     expires_at: int | None
+    status_details: str | None = None  # what the first look found wrong with it
 
     @classmethod
     def from_row(cls, row: Row[tuple[object, ...]]) -> "File":
@@ -44,11 +46,21 @@ class Files:
         """Where an upload is written until `keep` makes it a file."""
         return self._blobs.begin()
 
-    def keep(self, written: Path, *, filename: str, purpose: str, sha256: str, expires_in: int | None = None) -> File:
+    def keep(
+        self,
+        written: Path,
+        *,
+        filename: str,
+        purpose: str,
+        sha256: str,
+        expires_in: int | None = None,
+        status_details: str | None = None,
+    ) -> File:
         """Make a fully written, fsynced upload a file: bytes first, then the row that acknowledges them."""
         now = int(time.time())
         size = written.stat().st_size
-        file = File(ids.mint("file"), size, now, filename, purpose, sha256, now + expires_in if expires_in else None)
+        expires_at = now + expires_in if expires_in else None
+        file = File(ids.mint("file"), size, now, filename, purpose, sha256, expires_at, status_details)
         self._blobs.commit(written, file.id)
         with self._db.write() as tx:
             tx.execute(insert(files).values(_values(file)))
@@ -83,6 +95,13 @@ class Files:
 
     def path(self, file: File) -> Path:
         return self._blobs.path(file.id)
+
+    def open(self, file: File) -> BinaryIO | None:
+        """Its bytes; None where it was deleted a moment ago."""
+        try:
+            return self.path(file).open("rb")
+        except FileNotFoundError:
+            return None
 
     def chunks(self, file: File, size: int = 1 << 16) -> Iterator[bytes]:
         with self.path(file).open("rb") as source:

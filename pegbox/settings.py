@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     max_file_bytes: int = Field(512 * MIB, gt=0, description="largest file that may be uploaded")
     max_body_bytes: int = Field(4 * MIB, gt=0, description="largest JSON body")
     min_examples: int = Field(10, ge=1, description="fewest examples that a training file may hold")
+    check_seconds: float = Field(60.0, ge=0, description="time for the quality checks of a job's files")
     holdout: bool = Field(True, description="carve a validation set where none is given (200 rows or more)")
     concurrent_jobs: int = Field(1, ge=1, description="jobs that train at the same time")
     keep_checkpoints: int = Field(3, ge=1, description="newest checkpoints kept a job; the best is kept too")

@@ -9,7 +9,7 @@ import typer
 
 from pegbox.cli import screen
 from pegbox.cli.client import CommandFailed
-from pegbox.cli.local import existing_file, find_target, read_settings
+from pegbox.cli.local import existing_file, find_base, read_settings
 from pegbox.cli.progress import through_files
 from pegbox.data.formats import METHODS
 
@@ -40,14 +40,19 @@ def check(
     """Say what is wrong with a training file, what a job would cost, and what to mend first."""
     if method is not None and method not in METHODS:
         raise CommandFailed(f"there is no method {method}; use one of {', '.join(METHODS)}.")
+    from pegbox.catalog.target import target_of
     from pegbox.data.check import check as run
     from pegbox.data.quality.codes import CODES
+    from pegbox.jobs.foresee import estimator
 
     wanted = _policy(fail_on, list(CODES))
-    target = find_target(read_settings(), model, price)
+    settings = read_settings()
+    resolved = find_base(settings, model)
     with through_files() as tick:
         report = run(
-            existing_file(train), existing_file(valid) if valid else None, target=target, method=method, quick=quick,
+            existing_file(train), existing_file(valid) if valid else None, method=method, quick=quick,
+            target=target_of(resolved, price) if resolved else None,
+            foresee=estimator(settings, resolved.base) if resolved else None,
             expected_refusals=expected_refusals, seconds=seconds, openai_tokens=openai_tokens, tick=tick,
         )  # fmt: skip
     if html is not None:

@@ -10,7 +10,7 @@ from pegbox.cli.screen import note
 from pegbox.settings import Settings
 
 if TYPE_CHECKING:
-    from pegbox.data.survey import Target
+    from pegbox.catalog.models import Resolved
 
 PULL = "Run `pegbox models pull` first."
 
@@ -33,24 +33,22 @@ def read_settings(**given: object) -> Settings:
         raise CommandFailed(f"a setting has a value that can't be used. {'; '.join(wrong)}.") from None
 
 
-def find_target(settings: Settings, model: str | None, price: float | None = None) -> "Target | None":
+def find_base(settings: Settings, model: str | None) -> "Resolved | None":
     """The base model to check a file against: the one named (a tuned model stands for its base), else the usual one.
     None where that one is not here. Raises CommandFailed for a name that means nothing here."""
     from pegbox.catalog.models import Catalog
     from pegbox.catalog.table import DEFAULT_BASE
-    from pegbox.catalog.target import target_of
 
     catalog = Catalog(settings.models)
     name = model or DEFAULT_BASE
     parts = name.split(":")
     resolved = catalog.find(parts[1] if parts[0] == "ft" and len(parts) > 1 else name)
-    if resolved is not None:
-        return target_of(resolved, price)
-    known = ", ".join(base.name for base in catalog.bases())
-    if model is not None:
+    if resolved is None and model is not None:
+        known = ", ".join(base.name for base in catalog.bases())
         raise CommandFailed(f"there is no base model {model} here. {f'Known: {known}.' if known else PULL}")
-    note(f"No base model is here, so tokens are not counted. {PULL}")
-    return None
+    if resolved is None:
+        note(f"No base model is here, so tokens are not counted. {PULL}")
+    return resolved
 
 
 def existing_file(path: Path) -> Path:

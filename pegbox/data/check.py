@@ -6,24 +6,45 @@ The command line, the upload and the job all come through here.
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from pegbox.data import reading
-from pegbox.data import survey as surveys
 from pegbox.data.epochs import auto_epochs
+from pegbox.data.openai_count import count_openai
+from pegbox.data.quality.balance import Balance
 from pegbox.data.quality.base import Check, Context, Deadline
+from pegbox.data.quality.characters import Characters
 from pegbox.data.quality.codes import CODES, Severity
+from pegbox.data.quality.endings import Endings
 from pegbox.data.quality.findings import Finding
-from pegbox.data.quality.rendering import RenderingCheck
-from pegbox.data.report import Piece, Plan, Report, Shown
-from pegbox.data.rows import guess_method
-from pegbox.data.survey import Survey, Target
+from pegbox.data.quality.lengths import Lengths
+from pegbox.data.quality.order import Order
+from pegbox.data.quality.rendering import Rendering
+from pegbox.data.quality.secrets import Secrets
+from pegbox.data.quality.turns import Turns
 from pegbox.data.render import render
+from pegbox.data.report import Estimate, Piece, Plan, Report, Shown
+from pegbox.data.rows import guess_method
+from pegbox.data.survey import Survey, Target, facts, survey
 
-CHECKS: tuple[Callable[[Context], Check], ...] = (RenderingCheck,)
-_SHOWN_ROWS = 3
+CHECKS: tuple[type[Check], ...] = (Turns, Rendering, Secrets, Lengths, Endings, Balance, Characters, Order)
 _GRAVITY = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
+
+
+@dataclass(slots=True)
+class Looked:
+    """What was found in files that are still open."""
+
+    training: Survey
+    validation: Survey | None
+    findings: list[Finding]
+    not_run: dict[str, str]
+
+
+Foresee = Callable[[Survey, Survey | None, Target], Estimate]
 
 
 def check(
@@ -36,53 +57,97 @@ def check(
     expected_refusals: float | None = None,
     seconds: float | None = None,
     openai_tokens: bool = False,
+    foresee: Foresee | None = None,
+    names: Sequence[str] = (),
     tick: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Report:
     """Read the files and say what is to be said.
 
     `method` is guessed from the first row where it is None. `quick` leaves the quality checks out. `seconds` is the
     time that may be spent: what there is no time for is named in `not_run`. `tick(name, done, total)` hears of
-    progress, in bytes. `openai_tokens` adds a count by OpenAI's rule; raises DataError where tiktoken is missing.
+    progress, in bytes. `foresee` says how long a job would take. `openai_tokens` adds a count by OpenAI's rule; raises
+    DataError where that can't be had. `names` are what to call the files, if not by their paths.
     """
     began = time.monotonic()
-    deadline = Deadline.after(seconds) if seconds is not None else Deadline()
+    with ExitStack() as stack:
+        contents = [(path.name, stack.enter_context(path.open("rb"))) for path in (training, valid) if path]
+        looked = look(
+            contents, target=target, method=method or guess_method(contents[0][1]), quick=quick,
+            expected_refusals=expected_refusals, seconds=seconds, tick=tick,
+        )  # fmt: skip
+        sizes = [path.stat().st_size for path in (training, valid) if path]
+        called = names or [name for name, _ in contents]
+        report = report_of(looked, list(zip(called, sizes, strict=True)), target, foresee)
+        if openai_tokens:
+            report = replace(report, training=replace(report.training, openai_tokens=count_openai(contents[0][1])))
+    return replace(report, seconds=time.monotonic() - began)
+
+
+def look(
+    contents: Sequence[tuple[str, BinaryIO]],
+    *,
+    target: Target | None,
+    method: str,
+    quick: bool = False,
+    expected_refusals: float | None = None,
+    seconds: float | None = None,
+    with_digests: bool = False,
+    tick: Callable[[str, int, int], None] = lambda *_: None,
+) -> Looked:
+    """The training file and, maybe, the validation file, read through and checked. They stay open."""
     context = Context(
         template=target.template if target else None,
         base_folder=target.folder if target else None,
         limit=target.limit if target else 0,
         expected_refusals=expected_refusals,
-        deadline=deadline,
+        deadline=Deadline.after(seconds) if seconds is not None else Deadline(),
     )
-    with ExitStack() as stack:
-        file = stack.enter_context(training.open("rb"))
-        method = method or guess_method(file)
-        checks = [] if quick else _checks(context)
-
-        def read(path: Path, which: str, content: BinaryIO, checks: Sequence[Check]) -> Survey:
-            size = path.stat().st_size
-            return surveys.survey(
-                content, method=method, which=which, target=target, context=context, checks=checks, keep=not quick,
-                tick=lambda done: tick(path.name, done, size),
-            )  # fmt: skip
-
-        trained = read(training, "training", file, checks)
-        validated = read(valid, "validation", stack.enter_context(valid.open("rb")), ()) if valid else None
-        findings = [*reading.findings(trained, target), *(reading.findings(validated, target) if validated else [])]
-        not_run: dict[str, str] = {}
-        if quick:
-            not_run = dict.fromkeys([code for code in CODES if code not in reading.CODES], "not asked for")
-        else:
-            findings += _look(trained, validated, checks, not_run)
-        return Report(
-            training=surveys.facts(trained, training.name, training.stat().st_size),
-            validation=surveys.facts(validated, valid.name, valid.stat().st_size) if validated and valid else None,
-            plan=plan(trained, target) if target else None,
-            estimate=None,
-            findings=tuple(sorted(findings, key=lambda f: (_GRAVITY[f.severity], f.code, f.kind))),
-            not_run=not_run,
-            examples=_shown(trained, target) if target and checks else (),
-            seconds=time.monotonic() - began,
+    checks = [] if quick else [make(context) for make in CHECKS]
+    surveys: list[Survey] = []
+    for (name, content), which in zip(contents, ("training", "validation"), strict=False):
+        read = survey(
+            content,
+            method=method,
+            which=which,
+            target=target,
+            context=context,
+            checks=checks if which == "training" else (),
+            keep=not quick,
+            with_digests=with_digests,
+            tick=partial(tick, name),
         )
+        surveys.append(read)
+    training, validation = surveys[0], surveys[1] if len(surveys) > 1 else None
+    looked = Looked(training, validation, [], {})
+    for one in surveys:
+        looked.findings += reading.findings(one, target)
+    if quick:
+        looked.not_run = dict.fromkeys([code for code in CODES if code not in reading.CODES], "not asked for")
+    else:
+        _judge(looked, checks)
+    looked.findings.sort(key=lambda f: (_GRAVITY[f.severity], f.code, f.kind))
+    return looked
+
+
+def report_of(
+    looked: Looked, sizes: Sequence[tuple[str, int]], target: Target | None, foresee: Foresee | None = None
+) -> Report:
+    """What was found, as facts. The files are still open; `sizes` are their names and bytes."""
+    training, validation = looked.training, looked.validation
+    return Report(
+        training=facts(training, *sizes[0]),
+        validation=facts(validation, *sizes[1]) if validation else None,
+        plan=plan(training, target) if target else None,
+        estimate=foresee(training, validation, target) if foresee and target and training.used else None,
+        findings=tuple(looked.findings),
+        not_run=looked.not_run,
+        examples=_shown(training, target) if target else (),
+    )
+
+
+def headlines(looked: Looked, most: int = 8) -> list[Finding]:
+    """The findings to tell a user who did not ask: errors and warnings, the gravest first."""
+    return [finding for finding in looked.findings if finding.severity != Severity.INFO][:most]
 
 
 def plan(found: Survey, target: Target) -> Plan | None:
@@ -95,20 +160,18 @@ def plan(found: Survey, target: Target) -> Plan | None:
     return Plan(target.name, target.limit, epochs, reason, tokens, target.price, cost)
 
 
-def _checks(context: Context) -> list[Check]:
-    """One of each, fresh: a check remembers what it saw."""
-    return [make(context) for make in CHECKS]
-
-
-def _look(trained: Survey, validated: Survey | None, checks: Sequence[Check], not_run: dict[str, str]) -> list[Finding]:
+def _judge(looked: Looked, checks: Sequence[Check]) -> None:
     """What the checks found, as long as there is time."""
-    findings: list[Finding] = []
+    corpus = looked.training.corpus
     for one in checks:
-        if trained.corpus.context.deadline.over:
-            not_run.update(dict.fromkeys(one.codes, "no time was left"))
+        if corpus.context.deadline.over:
+            looked.not_run.update(dict.fromkeys(one.codes, "no time was left"))
         else:
-            findings += one.found(trained.corpus)
-    return findings
+            looked.findings += one.found(corpus)
+    if looked.validation is None:
+        looked.not_run["Q12"] = "no validation file was given"
+    elif corpus.context.deadline.over:
+        looked.not_run["Q12"] = "no time was left"
 
 
 def _shown(found: Survey, target: Target) -> tuple[Shown, ...]:
@@ -116,7 +179,6 @@ def _shown(found: Survey, target: Target) -> tuple[Shown, ...]:
     n = len(found.corpus)
     shown = []
     for i in sorted({0, n // 2, n - 1} if n else ()):
-        line = found.corpus.lines[i]
-        for segments in render(found.corpus.record(i), target.template)[:1]:
-            shown.append(Shown(line, tuple(Piece(segment.text, segment.trained) for segment in segments)))
-    return tuple(shown[:_SHOWN_ROWS])
+        segments = render(found.corpus.record(i), target.template)[0]
+        shown.append(Shown(found.corpus.lines[i], tuple(Piece(s.text, s.trained) for s in segments)))
+    return tuple(shown)

@@ -23,7 +23,7 @@ _KEPT_CONTENTS = 2_000
 
 @dataclass(slots=True)
 class Count:
-    """A row's tokens. (Not frozen, for speed alone.)"""
+    """A row's tokens; not frozen, for speed alone."""
 
     tokens: int  # of all its examples
     trained: int  # of these, those that loss is taken on
@@ -125,7 +125,7 @@ class TokenCounter:
                     if asked is None:
                         return None
                 if asked.__class__ is int:
-                    tokens += asked  # type: ignore[operator]
+                    tokens += asked
                 else:
                     pending.append((len(sums), asked))  # type: ignore[arg-type]
             sums.append(tokens)
@@ -143,7 +143,7 @@ class TokenCounter:
         if asked.__class__ is int:
             if len(run.known) >= _KEPT_CONTENTS:
                 run.known.clear()
-            run.known[content] = asked  # type: ignore[assignment]
+            run.known[content] = asked
         return asked
 
     def _finish(self, counted: _Counted) -> Count:

@@ -100,7 +100,8 @@ Record = Conversation | PromptCompletion | Preference | Reinforcement
 
 def method_of(value: object) -> str:
     """The method that a row is written for, by its keys. Any other value is taken to be meant as supervised."""
-    return "dpo" if isinstance(value, dict) and {"preferred_output", "preferred_completion"} & value.keys() else METHODS[0]
+    liked = {"preferred_output", "preferred_completion"}
+    return "dpo" if isinstance(value, dict) and liked & value.keys() else METHODS[0]
 
 
 def parse_row(value: object, method: str = "supervised") -> Record:

@@ -11,7 +11,7 @@ _UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 @dataclass(slots=True)
 class Line:
-    """One line of a file. Exactly one of `text` and `problem` is set. (Not frozen, for speed alone.)"""
+    """One line of a file. Exactly one of `text` and `problem` is set. Not frozen, for speed alone."""
 
     number: int  # 1-based, as an editor counts
     text: str | None

@@ -74,7 +74,10 @@ _SIGNS = (
 def _nothing_learnt(found: Survey, target: Target) -> Iterator[Finding]:
     if found.empty:
         count = len(found.empty)
-        text = f"{count:,} {_rows(count)} lose all that is to be learnt when cut at {target.limit:,} tokens; they are left out."
+        text = (
+            f"Cut at {target.limit:,} tokens, {count:,} {_rows(count)} have nothing left to learn; "
+            f"{'it is' if count == 1 else 'they are'} left out."
+        )
         yield finding(
             "Q04", "nothing-left", text, count=count, rows=found.rows, lines=found.empty_lines,
             fix="Shorten what stands before the answer.", file=found.corpus.which,

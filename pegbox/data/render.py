@@ -53,7 +53,8 @@ def render(record: Record, template: Template) -> list[list[Segment]]:
         return [[*start, *answer]]
     if isinstance(record, Preference):
         asked = [replace(m, trained=False) for m in record.prompt.messages]
-        both = (replace(record.prompt, messages=(*asked, replace(answer, trained=True))) for answer in (record.chosen, record.rejected))
+        answers = [replace(answer, trained=True) for answer in (record.chosen, record.rejected)]
+        both = [replace(record.prompt, messages=(*asked, answer)) for answer in answers]
         return [_walk(conversation, template)[-1] for conversation in both]
     if isinstance(record, Reinforcement):
         return [_walk(record.prompt, template, ask=True)[-1]]
@@ -173,7 +174,7 @@ def _said(messages: list[_TemplateMessage], tools: list[_Tool], before: str, tem
 
 
 def _words(message: _TemplateMessage) -> str:
-    return cast(str, message["content"])[:]  # [:] looks into it: see skeleton.py, where that is found out
+    return cast("str", message["content"])[:]  # [:] looks into it: see skeleton.py, where that is found out
 
 
 def _suit(conversation: Conversation, template: Template) -> Conversation:

@@ -65,7 +65,7 @@ def _parts(text: str) -> tuple[str | Hole, ...]:
     return tuple(part for part in parts if part != "")
 
 
-class _Opaque(str):  # noqa: PLW1641 - it has no hash on purpose
+class _Opaque(str):
     """A text that may be written out and joined to others, and nothing else."""
 
     __slots__ = ()
@@ -82,7 +82,7 @@ class _Opaque(str):  # noqa: PLW1641 - it has no hash on purpose
     def __str__(self) -> str:
         return str.__getitem__(self, slice(None))
 
-    def strip(self, characters: str | None = None) -> "_Opaque":  # type: ignore[override]
+    def strip(self, characters: str | None = None) -> "_Opaque":
         if characters is not None:
             raise LookedIntoError("strip")
         return self  # the contents it stands for have no white space at their ends

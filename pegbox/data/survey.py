@@ -4,6 +4,9 @@ Every row is in exactly one place: used, or refused for a reason that is named.
 """
 
 import hashlib
+import math
+import os
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from pegbox.data.count import Count, TokenCounter
+from pegbox.data.formats import Record
 from pegbox.data.guide import error_classes
 from pegbox.data.quality.base import Check, Context
 from pegbox.data.quality.columns import Column
@@ -30,6 +34,8 @@ UNREADABLE = "unreadable"
 EMPTY = "nothing left to learn"
 _ROLL = 8_192  # rows between two looks at memory
 _BINS = 24
+_SAMPLE = 192  # rows
+_SAMPLED_CHARACTERS = 200_000  # longer rows are not sampled: memory stays bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,8 @@ class Survey:
     kept_trained: int = 0
     tokens: int = 0
     trained: int = 0
+    sample: list[Record] = field(default_factory=list)  # of used rows, drawn at random
+    next_draw: tuple[int, int] = (0, 0)  # the used row to draw next, from 0, and its place in the sample
     digests: Column = field(default_factory=Column)  # of each row's text as it stands; 0: not used
     row_tokens: Column = field(default_factory=lambda: Column("I"))
     row_trained: Column = field(default_factory=lambda: Column("I"))
@@ -92,12 +100,15 @@ def survey(
     checks: Sequence[Check] = (),
     keep: bool = False,
     with_digests: bool = False,
-    tick: Callable[[int], None] = lambda _: None,
+    tick: Callable[[int, int], None] = lambda *_: None,
 ) -> Survey:
-    """Read a file through. `tick` is told now and then how many bytes are done; `checks` see every good row; `keep`
+    """Read a file through. `tick` is told now and then how many bytes are done, and of how many; `checks` see every good row; `keep`
     fills the corpus, to come back to them."""
     found = Survey(Corpus(file, method, which, context))
     last_line = 0
+    size = os.fstat(file.fileno()).st_size
+    draws = _draws()
+    found.next_draw = next(draws)
     for row, count in _counted(read_rows(file, method), target):
         found.corpus.read += 1
         found.blank_lines += row.line - last_line - 1
@@ -108,7 +119,9 @@ def survey(
             found.classes.update(error_classes(problem.value) if problem.value is not None else {"invalid_json": 1})
             if len(found.problems) < NAMED_PROBLEMS:
                 found.problems.append(problem)
-        elif keep or checks:
+        else:
+            _sample(found, row, draws)
+        if problem is None and (keep or checks):
             seen = plain_item(row) or item(row.example, row.line, row.record)  # type: ignore[arg-type]
             _keep(found.corpus, seen, row.offset, count)
             for check in checks:
@@ -118,7 +131,7 @@ def survey(
             found.digests.append(_digest(row.text) if used else 0)
         if not found.corpus.read % _ROLL:
             found.roll()
-            tick(row.offset)
+            tick(row.offset, size)
     return found
 
 
@@ -162,6 +175,31 @@ def distribution(column: Column) -> Distribution | None:
         low, high, float(values.mean()), median, p5, p95,
         tuple(float(edge) for edge in edges), tuple(int(n) for n in counts),
     )  # fmt: skip
+
+
+def _draws() -> Iterator[tuple[int, int]]:
+    """Which good rows go into the sample, and in which place: each with the same chance, however many there are
+    (Li's algorithm L, 1994)."""
+    draw = random.Random(0)  # noqa: S311 - shuffling is no cryptography
+    for i in range(_SAMPLE):
+        yield i, i
+    weight = math.exp(math.log(draw.random()) / _SAMPLE)
+    at = _SAMPLE - 1
+    while True:
+        at += int(math.log(draw.random()) / math.log(1 - weight)) + 1
+        yield at, draw.randrange(_SAMPLE)
+        weight *= math.exp(math.log(draw.random()) / _SAMPLE)
+
+
+def _sample(found: Survey, row: Row, draws: Iterator[tuple[int, int]]) -> None:
+    if found.used - 1 < found.next_draw[0] or len(row.text) > _SAMPLED_CHARACTERS or row.record is None:
+        return
+    place = found.next_draw[1]
+    if place < len(found.sample):
+        found.sample[place] = row.record
+    else:
+        found.sample.append(row.record)
+    found.next_draw = next(draws)
 
 
 def _counted(rows: Iterator[Row], target: Target | None) -> Iterator[tuple[Row, Count | RenderError | None]]:

@@ -20,7 +20,10 @@ _KEPT_WORDS = 150_000  # some 15 MB
 _BETWEEN_WORDS = re.compile(r"(?<=\S) (?=\S)")
 _ODD_SPACE = re.compile(r"^\s|\s$|\s | \s")
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_CL100K = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_CL100K = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
 _KNOWN_PATTERNS = {_GPT2, _CL100K, _CL100K.replace(r"\p{N}{1,3}", r"\p{N}")}
 
 # A text whose number is not known yet: its words, the first one apart.

@@ -6,10 +6,12 @@ import time
 from sqlalchemy import update
 
 from pegbox import ids
+from pegbox.data.estimate import Timing, save_timing
 from pegbox.errors import JobFailure
 from pegbox.files import RESULTS_PURPOSE
 from pegbox.jobs import records
 from pegbox.jobs.follow import Follower
+from pegbox.jobs.foresee import TIMINGS
 from pegbox.jobs.records import Tuning
 from pegbox.jobs.submit import Desk
 from pegbox.queue import store
@@ -19,7 +21,7 @@ from pegbox.queue.worker import Lease
 from pegbox.runners.local import LocalRun
 from pegbox.settings import Settings
 from pegbox.storage.tables import tunings
-from pegbox.train.rundir import RunDir, StepMetrics
+from pegbox.train.rundir import Result, RunDir, StepMetrics
 
 log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
@@ -93,6 +95,19 @@ def _conclude(desk: Desk, settings: Settings, tuning: Tuning, run: RunDir, exit_
         message = result.message or "The training process stopped before its end."
         raise JobFailure(result.code or "server_error", message)
     _publish(desk, settings, tuning, run, result.trained_tokens)
+    _learn(desk, settings, run, result)
+
+
+def _learn(desk: Desk, settings: Settings, run: RunDir, result: Result) -> None:
+    """Let later estimates know how long it took."""
+    recipe, work = run.recipe(), run.expected_work()
+    base = desk.catalog.find(recipe.base)
+    if base is None or result.resumed or not work:
+        return
+    timing = Timing(
+        recipe.base_fingerprint, base.base.parameters, recipe.threads, work, result.seconds, result.peak_bytes
+    )
+    save_timing(settings.root / TIMINGS, timing)
 
 
 def _cause_of_death(exit_status: int | None, run: RunDir) -> str:

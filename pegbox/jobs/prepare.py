@@ -3,24 +3,31 @@
 Whatever is wrong with the data ends here, as a failed job that names every bad example.
 """
 
-import hashlib
 import shutil
 import time
-from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import update
 
+from pegbox.catalog.models import BaseModel
+from pegbox.catalog.target import target_of
+from pegbox.data import reading
+from pegbox.data.check import Looked, headlines, look
 from pegbox.data.epochs import auto_epochs
-from pegbox.data.render import examples, truncate
-from pegbox.data.rows import Problem, Row, read_rows
-from pegbox.data.template import Template, load_template
-from pegbox.errors import JobFailure, RenderError
-from pegbox.jobs import records
+from pegbox.data.estimate import estimate
+from pegbox.data.quality.codes import Severity
+from pegbox.data.report import Estimate
+from pegbox.data.rows import read_rows
+from pegbox.data.survey import NAMED_PROBLEMS, Survey, Target
+from pegbox.errors import JobFailure
+from pegbox.files import File
+from pegbox.jobs import foresee, records, reports
 from pegbox.jobs.records import Tuning
 from pegbox.jobs.submit import Desk
 from pegbox.queue import store
@@ -34,10 +41,6 @@ from pegbox.train.rundir import RunDir
 from pegbox.train.sampler import steps_per_epoch
 from pegbox.wire.fine_tuning import ResolvedHyperparameters
 
-_NAMED_PROBLEMS = 100
-HOLDOUT_FROM = 200  # rows
-_HOLDOUT_SHARE = 0.1
-_HOLDOUT_ROWS = (20, 500)
 HOLDOUT_KEY = "pegbox.holdout"  # metadata of a job; "off" trains on every row
 
 
@@ -45,35 +48,18 @@ HOLDOUT_KEY = "pegbox.holdout"  # metadata of a job; "off" trains on every row
 class Base:
     """What the job tunes."""
 
-    name: str
-    folder: Path
-    fingerprint: str
-    hidden_size: int
-    formats: tuple[str, ...]
-    limit: int  # tokens an example
-    price: float  # a million training tokens
+    model: BaseModel
+    target: Target  # the same, as the data desk sees it
     adapter_folder: Path | None  # train on from this
 
 
-@dataclass(slots=True)
-class Survey:
-    """One file, read through once. Every example is in exactly one of: used, empty, bad."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One of the job's files, open."""
 
-    examples: int = 0
-    blank_lines: int = 0
-    bad: int = 0
-    problems: list[Problem] = field(default_factory=list)  # of the first bad ones
-    cut_rows: int = 0  # longer than the limit
-    cut_trained: int = 0  # trained tokens lost by that
-    empty: list[int] = field(default_factory=list)  # examples whose every trained token was cut off
-    tokens: int = 0  # of used examples, after cutting
-    trained: int = 0  # of these, those that loss is taken on
-    used: int = 0
-    digests: "array[int]" = field(default_factory=lambda: array("Q"))  # of each example's text; 0: not used
-    formats: set[str] = field(default_factory=set)
-
-    def uses(self, example: int) -> bool:
-        return self.digests[example - 1] != 0
+    which: str  # "training" or "validation"
+    file: File
+    content: BinaryIO
 
 
 def prepare(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> None:
@@ -82,35 +68,31 @@ def prepare(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
         tuning = records.find(tx, job.id)
     assert tuning is not None, "a queued job has its tuning row"
     base = _base(desk, tuning)
-    template = load_template(base.folder)
     beat = _sparsely(lease.beat)
-
-    training = _survey(desk, "training", tuning.request.training_file, template, base, beat)
-    validation = None
-    if tuning.request.validation_file is not None:
-        validation = _survey(desk, "validation", tuning.request.validation_file, template, base, beat)
-        _same_format(training, validation)
-    _enough(training, settings.min_examples)
-
     run = RunDir(settings.root / "runs" / job.id)
-    shutil.rmtree(run.path, ignore_errors=True)  # an earlier attempt that did not come to its end
-    run.create()
-    held = _hold_out(training, tuning, settings)
-    with _content(desk, "training", tuning.request.training_file) as content:
-        _copy_rows(content, run.train_data, lambda i: training.uses(i) and i not in held, beat)
-        if held:
-            _copy_rows(content, run.valid_data, held.__contains__, beat)
-    if validation is not None and tuning.request.validation_file is not None:
-        with _content(desk, "validation", tuning.request.validation_file) as content:
-            _copy_rows(content, run.valid_data, validation.uses, beat)
+    with ExitStack() as stack:
+        sources = _sources(desk, tuning, stack)
+        looked = look(
+            [(source.which, source.content) for source in sources], target=base.target, method="supervised",
+            seconds=settings.check_seconds, with_digests=True, tick=lambda *_: beat(),
+        )  # fmt: skip
+        reports.keep(desk, settings, looked, [source.file for source in sources], base.model, base.target)
+        _refuse(looked, settings)
+        shutil.rmtree(run.path, ignore_errors=True)  # an earlier attempt that did not come to its end
+        run.create()
+        held = _hold_out(looked, tuning, settings)
+        _lay_out(run, looked, sources, held, beat)
 
-    recipe = _resolve(tuning, base, training.used - len(held), min(training.formats), settings)
+    training = looked.training
+    recipe = _resolve(tuning, base, training, len(held), settings)
     recipe.save(run.recipe_path)
+    expected = _expect(run, recipe, looked, base, settings)
     told = [
-        *_events("training", training),
-        *(_events("validation", validation) if validation else []),
+        *_events(training),
+        *(_events(looked.validation) if looked.validation else []),
+        *_finding_events(looked),
         *_holdout_events(training, held),
-        _plan_event(recipe, training, base, share=(training.used - len(held)) / training.used),
+        _plan_event(recipe, training, base, expected, share=(training.used - len(held)) / training.used),
         Event("validated", "Files validated, moving job to queued state"),
     ]
     shown = ResolvedHyperparameters(
@@ -126,7 +108,7 @@ def prepare(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
         store.move(tx, job, Status.QUEUED)
 
 
-# --- what is tuned -------------------------------------------------------------------------------------------
+# --- what is tuned, and on what ------------------------------------------------------------------------------
 
 
 def _base(desk: Desk, tuning: Tuning) -> Base:
@@ -134,90 +116,52 @@ def _base(desk: Desk, tuning: Tuning) -> Base:
     resolved = desk.catalog.find(adapter.base if adapter else tuning.request.model)
     if resolved is None:
         raise JobFailure("model_not_found", f"The model {tuning.model} is no longer here.", param="model")
-    model = resolved.base
-    return Base(
-        name=model.name,
-        folder=Path(model.folder),
-        fingerprint=model.fingerprint,
-        hidden_size=model.hidden_size,
-        formats=(adapter.format,) if adapter else resolved.formats,
-        limit=resolved.context,
-        price=model.price,
-        adapter_folder=desk.adapters.path(adapter) if adapter else None,
-    )
+    target = target_of(resolved)
+    if adapter is None:
+        return Base(resolved.base, target, None)
+    return Base(resolved.base, replace(target, formats=(adapter.format,)), desk.adapters.path(adapter))
 
 
-# --- what is in the files ------------------------------------------------------------------------------------
+def _sources(desk: Desk, tuning: Tuning, stack: ExitStack) -> list[Source]:
+    """Raises JobFailure for a file that was deleted."""
+    request = tuning.request
+    named = [("training", request.training_file), ("validation", request.validation_file)]
+    sources = []
+    for which, file_id in named:
+        if file_id is None:
+            continue
+        file = desk.files.find(file_id)
+        content = desk.files.open(file) if file else None
+        if file is None or content is None:
+            raise JobFailure("file_not_found", f"The {which} file {file_id} was deleted.", param=f"{which}_file")
+        sources.append(Source(which, file, stack.enter_context(content)))
+    return sources
 
 
-def _survey(desk: Desk, which: str, file_id: str, template: Template, base: Base, beat: Callable[[], None]) -> Survey:
-    """Read a file through. Raises JobFailure if any of its rows is bad."""
-    survey = Survey()
-    last_line = 0
-    with _content(desk, which, file_id) as content:
-        for row in read_rows(content):
-            beat()
-            survey.examples += 1
-            survey.digests.append(0)
-            survey.blank_lines += row.line - last_line - 1
-            last_line = row.line
-            problem = row.problem or _take(survey, row, template, base)
-            if problem is not None:
-                survey.bad += 1
-                if len(survey.problems) < _NAMED_PROBLEMS:
-                    survey.problems.append(problem)
-    if survey.bad:
-        raise _bad_rows(which, survey)
-    if not survey.used and which == "validation":
-        raise JobFailure("invalid_n_examples", "Validation file has 0 example(s)", param="validation_file")
-    return survey
+# --- what can't be trained on --------------------------------------------------------------------------------
 
 
-def _content(desk: Desk, which: str, file_id: str) -> BinaryIO:
-    """Raises JobFailure for a file that was deleted, be it while the job reads it."""
-    file = desk.files.find(file_id)
-    try:
-        if file is not None:
-            return desk.files.path(file).open("rb")
-    except FileNotFoundError:
-        pass
-    raise JobFailure("file_not_found", f"The {which} file {file_id} was deleted.", param=f"{which}_file")
+def _refuse(looked: Looked, settings: Settings) -> None:
+    """Raises JobFailure if any row is bad, or if there are too few."""
+    training, validation = looked.training, looked.validation
+    for survey in (training, validation):
+        if survey is not None and survey.bad:
+            raise _bad_rows(survey)
+    if validation is not None:
+        if not validation.used:
+            raise JobFailure("invalid_n_examples", "Validation file has 0 example(s)", param="validation_file")
+        _same_format(training, validation)
+    if training.rows < settings.min_examples:
+        text = f"Training file has {training.rows} example(s), but must have at least {settings.min_examples} examples"
+        raise JobFailure("invalid_n_examples", text, param="training_file")
+    if not training.used:
+        text = "Every example is longer than the model can see, with all that is to be learnt cut off; shorten them"
+        raise JobFailure("invalid_training_file", text, param="training_file")
 
 
-def _take(survey: Survey, row: Row, template: Template, base: Base) -> Problem | None:
-    """Count one parsed row; or say what is wrong with it after all."""
-    assert row.record is not None, "a row without a problem has a record"
-    record = row.record
-    survey.formats.add(record.format)
-    if record.format not in base.formats:
-        wanted = " or ".join(base.formats)
-        text = f"is in {record.format} format, but this model is tuned on {wanted} rows"
-        return Problem(row.example, row.line, "", text, is_format=True)
-    if len(survey.formats) > 1:
-        text = f"is in {record.format} format, unlike the rows before it; use one format in a file"
-        return Problem(row.example, row.line, "", text, is_format=True)
-    try:
-        whole = examples(record, template)
-    except RenderError as error:
-        return Problem(row.example, row.line, "", str(error), is_format=False)
-    cut = [truncate(example, base.limit) for example in whole]
-    lost = sum(e.n_trained for e in whole) - sum(e.n_trained for e in cut)
-    survey.cut_rows += any(len(e.tokens) > base.limit for e in whole)
-    survey.cut_trained += lost
-    kept = [example for example in cut if example.n_trained]
-    if not kept:
-        survey.empty.append(row.example)
-        return None
-    survey.tokens += sum(len(e.tokens) for e in kept)
-    survey.trained += sum(e.n_trained for e in kept)
-    survey.used += 1
-    digest = hashlib.sha256(row.text.strip().encode()).digest()
-    survey.digests[row.example - 1] = int.from_bytes(digest[:8]) or 1
-    return None
-
-
-def _bad_rows(which: str, survey: Survey) -> JobFailure:
+def _bad_rows(survey: Survey) -> JobFailure:
     """The failure that names them: all of the first hundred, and how many there are."""
+    which = survey.corpus.which
     code = "invalid_file_format" if survey.problems[0].is_format else "invalid_training_file"
     if code == "invalid_file_format":
         head = f"The job failed due to a file format error in the {which} file."
@@ -228,7 +172,7 @@ def _bad_rows(which: str, survey: Survey) -> JobFailure:
     if more:
         lines.append(f"and {more} more")
     if survey.bad > 1:
-        head += f" {survey.bad} of {survey.examples} examples are bad."
+        head += f" {survey.bad} of {survey.rows} examples are bad."
     return JobFailure(code, f"{head} Invalid file format. " + "\n".join(lines), param=f"{which}_file")
 
 
@@ -239,52 +183,55 @@ def _same_format(training: Survey, validation: Survey) -> None:
         raise JobFailure("invalid_file_format", text, param="validation_file")
 
 
-def _enough(training: Survey, least: int) -> None:
-    if training.examples < least:
-        text = f"Training file has {training.examples} example(s), but must have at least {least} examples"
-        raise JobFailure("invalid_n_examples", text, param="training_file")
-    if not training.used:
-        text = "Every example is longer than the model can see, with all that is to be learnt cut off; shorten them"
-        raise JobFailure("invalid_training_file", text, param="training_file")
-
-
 # --- which rows are held out ---------------------------------------------------------------------------------
 
 
-def _hold_out(training: Survey, tuning: Tuning, settings: Settings) -> set[int]:
-    """Examples to validate on where no file says which: a seeded tenth, equal rows kept on one side."""
+def _hold_out(looked: Looked, tuning: Tuning, settings: Settings) -> NDArray[np.intp]:
+    """Examples (from 0) to validate on where no file says which: a seeded tenth, equal rows kept on one side."""
     off = (tuning.request.metadata or {}).get(HOLDOUT_KEY) == "off" or not settings.holdout
-    if tuning.request.validation_file is not None or off or training.used < HOLDOUT_FROM:
-        return set()
-    least, most = _HOLDOUT_ROWS
-    wanted = min(most, max(least, round(training.used * _HOLDOUT_SHARE)))
-    digests = np.array(training.digests, dtype=np.uint64)
+    room = foresee.held_out(looked.training.used)
+    if looked.validation is not None or off or not room:
+        return np.array([], dtype=np.intp)
+    digests = looked.training.digests.load()
     texts, copies = np.unique(digests[digests != 0], return_counts=True)
     chosen: list[int] = []
-    room = wanted
     for i in np.random.default_rng(tuning.seed).permutation(len(texts)):
         if copies[i] <= room:
             chosen.append(texts[i])
             room -= int(copies[i])
         if not room:
             break
-    return set((np.flatnonzero(np.isin(digests, chosen)) + 1).tolist())
+    return np.flatnonzero(np.isin(digests, chosen))
 
 
-def _copy_rows(content: BinaryIO, target: Path, wanted: Callable[[int], bool], beat: Callable[[], None]) -> None:
-    """The rows with these numbers, byte for byte as the user wrote them (bar BOM and CR)."""
+def _lay_out(
+    run: RunDir, looked: Looked, sources: list[Source], held: NDArray[np.intp], beat: Callable[[], None]
+) -> None:
+    used = looked.training.digests.load() != 0
+    trained = used.copy()
+    trained[held] = False
+    _copy_rows(sources[0].content, run.train_data, trained, beat)
+    if len(held):
+        _copy_rows(sources[0].content, run.valid_data, used & ~trained, beat)
+    if looked.validation is not None:
+        _copy_rows(sources[1].content, run.valid_data, looked.validation.digests.load() != 0, beat)
+
+
+def _copy_rows(content: BinaryIO, target: Path, wanted: NDArray[np.bool_], beat: Callable[[], None]) -> None:
+    """The rows that are wanted, byte for byte as the user wrote them (bar BOM and CR)."""
     content.seek(0)
     with target.open("w", encoding="utf-8", newline="\n") as out:
         for row in read_rows(content):
             beat()
-            if wanted(row.example):
+            if wanted[row.example - 1]:
                 out.write(row.text + "\n")
 
 
 # --- every "auto" becomes a number ---------------------------------------------------------------------------
 
 
-def _resolve(tuning: Tuning, base: Base, n: int, format_: str, settings: Settings) -> Recipe:
+def _resolve(tuning: Tuning, base: Base, training: Survey, held: int, settings: Settings) -> Recipe:
+    n = training.used - held
     asked = tuning.request.asked()
     reasons: dict[str, str] = {}
 
@@ -295,16 +242,16 @@ def _resolve(tuning: Tuning, base: Base, n: int, format_: str, settings: Setting
         reasons[name] = auto[1]
         return auto[0]
 
-    epochs = int(choose("n_epochs", asked.n_epochs, auto_epochs(n)))
+    epochs = int(choose("n_epochs", asked.n_epochs, auto_epochs(training.used)))
     batch = int(choose("batch_size", asked.batch_size, auto_batch_size(n, epochs)))
     multiplier = choose("learning_rate_multiplier", asked.learning_rate_multiplier, auto_multiplier())
-    rate, reasons["learning_rate"] = base_learning_rate(base.hidden_size)
+    rate, reasons["learning_rate"] = base_learning_rate(base.model.hidden_size)
     return Recipe(
         job_id=tuning.id,
-        base=base.name,
-        base_folder=str(base.folder),
-        base_fingerprint=base.fingerprint,
-        format=format_,
+        base=base.model.name,
+        base_folder=str(base.target.folder),
+        base_fingerprint=base.model.fingerprint,
+        format=min(training.formats),
         adapter_folder=str(base.adapter_folder) if base.adapter_folder else None,
         seed=tuning.seed,
         n_epochs=epochs,
@@ -312,7 +259,7 @@ def _resolve(tuning: Tuning, base: Base, n: int, format_: str, settings: Setting
         learning_rate=rate * multiplier,
         learning_rate_multiplier=multiplier,
         warmup_steps=auto_warmup(steps_per_epoch(n, batch) * epochs),
-        max_tokens=base.limit,
+        max_tokens=base.target.limit,
         threads=settings.cpu_threads,
         reasons=reasons,
     )
@@ -321,37 +268,38 @@ def _resolve(tuning: Tuning, base: Base, n: int, format_: str, settings: Setting
 # --- what the user is told -----------------------------------------------------------------------------------
 
 
-def _events(which: str, survey: Survey) -> list[Event]:
+def _events(survey: Survey) -> list[Event]:
     """Row accounting, which sums: read = used + refused; and whatever was not taken whole."""
+    which = survey.corpus.which
     refused = len(survey.empty)
     data: dict[str, object] = {
-        "file": which, "examples": survey.examples, "used": survey.used, "refused": refused,
+        "file": which, "examples": survey.rows, "used": survey.used, "refused": refused,
         "blank_lines": survey.blank_lines, "truncated": survey.cut_rows,
-        "trained_tokens_lost": survey.cut_trained, "tokens": survey.tokens, "trained_tokens": survey.trained,
+        "trained_tokens_lost": survey.cut_trained, "tokens": survey.kept, "trained_tokens": survey.kept_trained,
     }  # fmt: skip
     text = (
-        f"{which.capitalize()} file: {survey.examples} examples read, {survey.used} used, {refused} refused; "
-        f"{survey.tokens:,} tokens, of which {survey.trained:,} are learnt"
+        f"{which.capitalize()} file: {survey.rows} examples read, {survey.used} used, {refused} refused; "
+        f"{survey.kept:,} tokens, of which {survey.kept_trained:,} are learnt"
     )
     told = [Event(f"rows:{which}", text, data=data)]
     if survey.cut_rows:
-        share = survey.cut_trained / (survey.cut_trained + survey.trained or 1)
+        share = survey.cut_trained / (survey.cut_trained + survey.kept_trained or 1)
         text = (
-            f"{survey.cut_rows} of {survey.examples} {which} examples are longer than the limit and were cut at the "
+            f"{survey.cut_rows} of {survey.rows} {which} examples are longer than the limit and were cut at the "
             f"end; {survey.cut_trained:,} tokens to learn ({share:.1%}) were lost"
         )
         told.append(Event(f"cut:{which}", text, level="warn", data=data))
     if survey.empty:
-        named = ", ".join(map(str, survey.empty[:_NAMED_PROBLEMS]))
+        named = ", ".join(map(str, survey.empty[:NAMED_PROBLEMS]))
         text = f"{refused} {which} examples were refused, because cutting left nothing to learn: {named}"
-        told.append(Event(f"refused:{which}", text, level="warn", data={"examples": survey.empty[:_NAMED_PROBLEMS]}))
+        told.append(Event(f"refused:{which}", text, level="warn", data={"examples": survey.empty[:NAMED_PROBLEMS]}))
     if survey.blank_lines:
         told.append(Event(f"blank:{which}", f"{survey.blank_lines} blank lines in the {which} file were passed over"))
     return told
 
 
-def _holdout_events(training: Survey, held: set[int]) -> list[Event]:
-    if not held:
+def _holdout_events(training: Survey, held: NDArray[np.intp]) -> list[Event]:
+    if not len(held):
         return []
     text = (
         f"No validation file was given: {len(held)} of {training.used} examples are held out to validate on, "
@@ -360,17 +308,50 @@ def _holdout_events(training: Survey, held: set[int]) -> list[Event]:
     return [Event("holdout", text, data={"held_out": len(held), "trained": training.used - len(held)})]
 
 
-def _plan_event(recipe: Recipe, training: Survey, base: Base, share: float) -> Event:
-    tokens = round(training.tokens * share) * recipe.n_epochs
-    cost = f", estimated cost {tokens / 1e6 * base.price:.2f}" if base.price else ""
+def _finding_events(looked: Looked) -> list[Event]:
+    """The gravest findings, a line each, and how many more there are. Bad and cut rows have events of their own."""
+    told = []
+    shown = headlines(looked)
+    for finding in (one for one in shown if one.code not in reading.CODES):
+        level: Literal["info", "warn", "error"] = "error" if finding.severity == Severity.ERROR else "warn"
+        lines = f" Lines {', '.join(map(str, finding.lines[:10]))}." if finding.lines else ""
+        data: dict[str, object] = {
+            "code": finding.code, "kind": finding.kind, "severity": str(finding.severity), "file": finding.file,
+            "count": finding.count, "share": finding.share, "lines": list(finding.lines[:NAMED_PROBLEMS]),
+        }  # fmt: skip
+        key = f"finding:{finding.file}:{finding.code}:{finding.kind}"
+        told.append(Event(key, f"{finding.code}: {finding.text}{lines} {finding.fix}", level=level, data=data))
+    more = len(looked.findings) - len(shown)
+    text = f"Data report: {len(shown)} things to mend, {more} to know; the whole is at /v1/files/FILE/report"
+    not_run: dict[str, object] = {"not_run": dict(looked.not_run)}
+    return [*told, Event("report", text, data=not_run)]
+
+
+def _expect(run: RunDir, recipe: Recipe, looked: Looked, base: Base, settings: Settings) -> Estimate:
+    """What the job will take; its work is kept with the run, to learn from when it has ended."""
+    load = foresee.load(
+        looked.training, looked.validation, base.target,
+        holdout=settings.holdout, epochs=recipe.n_epochs, batch_size=recipe.batch_size,
+    )  # fmt: skip
+    run.expect(load.work)
+    return estimate(load, foresee.machine(settings, base.model), micro_batch_tokens=recipe.micro_batch_tokens)
+
+
+def _plan_event(recipe: Recipe, training: Survey, base: Base, expected: Estimate, share: float) -> Event:
+    tokens = round(training.kept * share) * recipe.n_epochs
+    price = base.target.price
+    cost = f", estimated cost {tokens / 1e6 * price:.2f}" if price else ""
     text = (
         f"Plan: {recipe.n_epochs} epochs ({recipe.reasons['n_epochs']}), batch size {recipe.batch_size} "
         f"({recipe.reasons['batch_size']}), learning rate {recipe.learning_rate:g} "
-        f"({recipe.reasons['learning_rate']}, times {recipe.learning_rate_multiplier:g}), about {tokens:,} tokens{cost}"
+        f"({recipe.reasons['learning_rate']}, times {recipe.learning_rate_multiplier:g}), "
+        f"about {tokens:,} tokens{cost}; about {expected.seconds / 60:.0f} minutes ({expected.seconds_low / 60:.0f} to "
+        f"{expected.seconds_high / 60:.0f}, {expected.basis})"
     )
     data: dict[str, object] = {
         "n_epochs": recipe.n_epochs, "batch_size": recipe.batch_size, "learning_rate": recipe.learning_rate,
         "learning_rate_multiplier": recipe.learning_rate_multiplier, "reasons": recipe.reasons,
+        "estimate": asdict(expected),
     }  # fmt: skip
     return Event("plan", text, data=data)
 

@@ -35,6 +35,7 @@ files = Table(
     Column("purpose", String, nullable=False),
     Column("sha256", String, nullable=False),  # of the content, hexadecimal
     Column("expires_at", Integer),  # unix seconds
+    Column("status_details", String),  # what the first look found wrong with it, for the user
 )
 
 # What the queue needs to know of a job, whatever the job does.

@@ -1,19 +1,26 @@
 """`python -m pegbox.train RUNDIR`: the trainer as a program."""
 
 import os
+import resource
 import signal
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from pegbox.train.rundir import RunDir
 
 
 def main() -> int:
+    began = time.monotonic()
     _die_with_parent()
     run = RunDir(Path(sys.argv[1]))
     from pegbox.train.loop import train  # after the parent is watched: torch takes seconds to import
 
-    run.finish(train(run))
+    result = train(run)
+    unit = 1 if sys.platform == "darwin" else 1024  # what getrusage counts memory in
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    run.finish(replace(result, seconds=time.monotonic() - began, peak_bytes=peak))
     return 0
 
 

@@ -118,7 +118,7 @@ def train(run: RunDir) -> Result:
             checkpoint.save(run, State(step, tokens, served=False), model, optimizer)
             snapshot_at = time.monotonic()
 
-    return Result("succeeded", total, tokens)
+    return Result("succeeded", total, tokens, resumed=state.step > 0)
 
 
 def read_examples(run: RunDir, recipe: Recipe, *, valid: bool) -> list[Example]:

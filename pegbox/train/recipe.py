@@ -6,7 +6,9 @@ from pathlib import Path
 
 LORA_RANK = 16
 LORA_ALPHA = 32
-_MICRO_BATCH_TOKENS = 2_048  # about 2 GB of activations for a 135M model in fp32; more gives no speed on a CPU
+MICRO_BATCH_TOKENS = 2_048  # about 2 GB of activations for a 135M model in fp32; more gives no speed on a CPU
+VALID_EVERY = 10
+VALID_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +31,9 @@ class Recipe:
     max_tokens: int  # tokens an example; longer ones are cut at the end
     lora_rank: int = LORA_RANK
     lora_alpha: int = LORA_ALPHA
-    micro_batch_tokens: int = _MICRO_BATCH_TOKENS  # padded tokens in one forward; changes memory, not results
-    valid_every: int = 10  # steps between looks at a small validation batch
-    valid_rows: int = 16  # rows of that small batch
+    micro_batch_tokens: int = MICRO_BATCH_TOKENS  # padded tokens in one forward; changes memory, not results
+    valid_every: int = VALID_EVERY  # steps between looks at a small validation batch
+    valid_rows: int = VALID_ROWS  # rows of that small batch
     snapshot_seconds: float = 120.0  # between snapshots that a killed run resumes from
     threads: int  # CPU threads; part of the recipe because sums depend on it in the last bit
     reasons: dict[str, str] = field(default_factory=dict)

@@ -27,6 +27,9 @@ class Result:
     trained_tokens: int  # tokens of all examples that went through training, epochs counted
     code: str | None = None  # of a failure
     message: str | None = None
+    seconds: float = 0.0  # that the process ran, up to here
+    peak_bytes: int = 0  # of memory it held
+    resumed: bool = False  # it went on from an earlier process's work
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,14 @@ class RunDir:
 
     def tell(self, note: Note) -> None:
         self._append("events.jsonl", asdict(note))
+
+    def expect(self, work: float) -> None:
+        """Keep how much work the server thinks this run is (see data/estimate.py)."""
+        (self.path / "work.json").write_text(json.dumps(work), "utf-8")
+
+    def expected_work(self) -> float:
+        path = self.path / "work.json"
+        return float(json.loads(path.read_text("utf-8"))) if path.exists() else 0.0
 
     def finish(self, result: Result) -> None:
         beside = self.path / "result.tmp"

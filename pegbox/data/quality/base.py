@@ -47,7 +47,10 @@ class Check(Protocol):
     the corpus. Excerpts are made by `text.excerpt`, which redacts.
     """
 
-    codes: tuple[str, ...]
+    @property
+    def codes(self) -> tuple[str, ...]: ...
+
+    def __init__(self, context: Context) -> None: ...
 
     def see(self, item: Item) -> None: ...
 

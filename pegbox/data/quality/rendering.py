@@ -17,7 +17,7 @@ _KEPT_SHAPES = 500
 _EVERY = 100  # rows: one in so many is rendered though its shape is known
 
 
-class RenderingCheck:
+class Rendering:
     """Looks at the rendered rows. Rows that the template refuses never come here: they are unreadable."""
 
     codes = ("Q03",)
