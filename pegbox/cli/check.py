@@ -53,7 +53,7 @@ def check(
             existing_file(train), existing_file(valid) if valid else None, method=method, quick=quick,
             target=target_of(resolved, price) if resolved else None,
             foresee=estimator(settings, resolved.base) if resolved else None,
-            expected_refusals=expected_refusals, seconds=seconds, openai_tokens=openai_tokens, tick=tick,
+            expected_refusals=expected_refusals, names=[str(p) for p in (train, valid) if p] if as_sarif else (), seconds=seconds, openai_tokens=openai_tokens, tick=tick,
         )  # fmt: skip
     if html is not None:
         from pegbox.data.views.as_html import as_html

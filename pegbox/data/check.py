@@ -14,23 +14,32 @@ from typing import BinaryIO
 from pegbox.data import reading
 from pegbox.data.epochs import auto_epochs
 from pegbox.data.openai_count import count_openai
+from pegbox.data.quality.affixes import Affixes
 from pegbox.data.quality.balance import Balance
+from pegbox.data.quality.boilerplate import Boilerplate
 from pegbox.data.quality.base import Check, Context, Deadline
 from pegbox.data.quality.characters import Characters
 from pegbox.data.quality.codes import CODES, Severity
+from pegbox.data.quality.duplicates import DuplicatesCheck
 from pegbox.data.quality.endings import Endings
 from pegbox.data.quality.findings import Finding
+from pegbox.data.quality.grounding import Grounding
 from pegbox.data.quality.lengths import Lengths
+from pegbox.data.quality.markers import Markers
 from pegbox.data.quality.order import Order
+from pegbox.data.quality.profile import Profile
 from pegbox.data.quality.rendering import Rendering
-from pegbox.data.quality.secrets import Secrets
+from pegbox.data.quality.secrets import Secrets, redact
 from pegbox.data.quality.turns import Turns
 from pegbox.data.render import render
 from pegbox.data.report import Estimate, Piece, Plan, Report, Shown
 from pegbox.data.rows import guess_method
 from pegbox.data.survey import Survey, Target, facts, survey
 
-CHECKS: tuple[type[Check], ...] = (Turns, Rendering, Secrets, Lengths, Endings, Balance, Characters, Order)
+CHECKS: tuple[type[Check], ...] = (
+    Turns, Rendering, DuplicatesCheck, Secrets, Lengths, Endings, Balance, Profile, Boilerplate, Affixes, Markers,
+    Characters, Order, Grounding,
+)  # fmt: skip
 _GRAVITY = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 
 
@@ -180,5 +189,5 @@ def _shown(found: Survey, target: Target) -> tuple[Shown, ...]:
     shown = []
     for i in sorted({0, n // 2, n - 1} if n else ()):
         segments = render(found.corpus.record(i), target.template)[0]
-        shown.append(Shown(found.corpus.lines[i], tuple(Piece(s.text, s.trained) for s in segments)))
+        shown.append(Shown(found.corpus.lines[i], tuple(Piece(redact(s.text), s.trained) for s in segments)))
     return tuple(shown)

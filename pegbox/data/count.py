@@ -119,11 +119,9 @@ class TokenCounter:
             tokens = segment.fixed
             for run in segment.runs:
                 content = messages[run.message].content
-                asked: int | Pending | None = run.known.get(content)
+                asked = run.known.get(content) or self._ask(run, content)
                 if asked is None:
-                    asked = self._ask(run, content)
-                    if asked is None:
-                        return None
+                    return None
                 if asked.__class__ is int:
                     tokens += asked
                 else:

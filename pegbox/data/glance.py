@@ -1,4 +1,4 @@
-"""A look at an upload, before it is acknowledged: can its rows be read at all?"""
+"""A look at an upload, before it is acknowledged: whether its rows can be read at all."""
 
 import time
 from typing import BinaryIO

@@ -33,7 +33,7 @@ def _unreadable(found: Survey) -> Iterator[Finding]:
         problems = [found.problems[i] for i in which]
         # Beyond the first hundred nobody reads on; their number is told with the first kind.
         count = len(problems) + (found.bad - named if kind == next(iter(kinds)) else 0)
-        first = str(problems[0]).removesuffix(f" (line {problems[0].line})")
+        first = excerpt(str(problems[0]).removesuffix(f" (line {problems[0].line})"))
         text = f"{count:,} {_rows(count)} can't be read ({kind.replace('-', ' ')}). {first}."
         yield finding(
             "Q01", kind, text, count=count, rows=found.rows, file=found.corpus.which,

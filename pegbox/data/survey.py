@@ -102,8 +102,11 @@ def survey(
     with_digests: bool = False,
     tick: Callable[[int, int], None] = lambda *_: None,
 ) -> Survey:
-    """Read a file through. `tick` is told now and then how many bytes are done, and of how many; `checks` see every good row; `keep`
-    fills the corpus, to come back to them."""
+    """Read a file through.
+
+    `checks` see every good row; `keep` fills the corpus, to come back to them. `tick` is told now and then how many
+    bytes are done, and of how many.
+    """
     found = Survey(Corpus(file, method, which, context))
     last_line = 0
     size = os.fstat(file.fileno()).st_size
@@ -116,7 +119,8 @@ def survey(
         problem = row.problem or _take(found, row, count, target)
         if problem is not None:
             found.bad += 1
-            found.classes.update(error_classes(problem.value) if problem.value is not None else {"invalid_json": 1})
+            value = problem.value
+            found.classes.update({"invalid_json": 1} if value is None else error_classes(value))
             if len(found.problems) < NAMED_PROBLEMS:
                 found.problems.append(problem)
         else:
