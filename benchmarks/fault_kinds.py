@@ -21,7 +21,8 @@ def no_edit(row: Row, _: random.Random) -> Row:
 
 
 def near(edits: int) -> Edit:
-    """That many words put in, dropped or swapped, over question and answer; letters where there are no spaces."""
+    """That many words put in, dropped or swapped, over question and answer; letters where there are no spaces. Numbers
+    are left alone: with another number a row is another row."""
 
     def edit(row: Row, draw: random.Random) -> Row | None:
         asked, said = question(row), answer(row)
@@ -40,7 +41,10 @@ def near(edits: int) -> Edit:
 def _one_edit(text: str, draw: random.Random) -> str:
     joint, fillers = ("", list(_KANA)) if is_japanese(text) else (" ", _FILLERS)
     words = list(text) if not joint else text.split(" ")
-    at = draw.randrange(len(words) - 1)
+    free = [i for i in range(len(words) - 1) if not any(c.isdigit() for c in words[i] + words[i + 1])]
+    if not free:
+        return text
+    at = draw.choice(free)
     what = draw.choice(("add", "drop", "swap"))
     if what == "add":
         words.insert(at, draw.choice(fillers))

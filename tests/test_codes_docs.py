@@ -91,46 +91,45 @@ TABLES = {
     "Q18": {"same-opening", "same-ending", "upper-case-prompts", "upper-case-completions"},
     "Q19": set(markers._KINDS),
     "Q20": set(characters._SAID),
+    "Q22": {"unknown-numbers", "unknown-names", "unknown-addresses"},
 }
 
 
 def _spoken() -> tuple[dict[str, set[str]], set[str]]:
-    """The kinds that stand as literals in calls of `finding`, by code; and the codes of calls where none stands."""
+    """The kinds that stand as literals where findings are made, by code; and the codes of places where none stands."""
     literal: dict[str, set[str]] = {}
     open_: set[str] = set()
     for path in [*sorted((DATA / "quality").glob("*.py")), DATA / "reading.py", DATA / "check.py"]:
         tree = ast.parse(path.read_text("utf-8"))
-        helpers = [f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)]
-        for node in ast.walk(tree):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "finding"):
-                continue
-            codes, kinds = _literals(node.args[0]), _literals(node.args[1])
-            if isinstance(node.args[1], ast.Name):  # the parameter of a helper: what its callers say
-                kinds = _said_to(node, node.args[1].id, helpers, tree)
-            for code in codes:
-                literal.setdefault(code, set()).update(kinds)
-                open_.update([code] if not kinds or isinstance(node.args[1], ast.JoinedStr) else [])
+        for call in _calls(tree, "finding"):
+            for code, kind in _given(call, tree):
+                for one in _literals(code):
+                    literal.setdefault(one, set()).update(_literals(kind))
+                    open_.update([] if _literals(kind) else [one])
     return literal, open_
+
+
+def _given(call: ast.Call, tree: ast.Module) -> list[tuple[ast.expr, ast.expr]]:
+    """Code and kind of a finding; what the callers give, where both or one are parameters of the function around."""
+    around = [f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) and call in ast.walk(f)]
+    names = [a.arg for a in around[-1].args.args] if around else []
+    at = [names.index(n.id) if isinstance(n, ast.Name) and n.id in names else None for n in call.args[:2]]
+    if at == [None, None]:
+        return [(call.args[0], call.args[1])]
+    method = names[0] == "self"
+    callers = _calls(tree, around[-1].name)
+    return [tuple(n if i is None else c.args[i - method] for n, i in zip(call.args, at, strict=False)) for c in callers]
+
+
+def _calls(tree: ast.Module, name: str) -> list[ast.Call]:
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
+    return [n for n in calls if getattr(n.func, "id", getattr(n.func, "attr", "")) == name]
 
 
 def _literals(node: ast.expr) -> set[str]:
     if isinstance(node, ast.JoinedStr):
         return set()
     return {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-
-
-def _said_to(call: ast.Call, name: str, helpers: list[ast.FunctionDef], tree: ast.Module) -> set[str]:
-    """The literals that the callers of the function around `call` give for its parameter."""
-    around = [f for f in helpers if call in ast.walk(f) and any(a.arg == name for a in f.args.args)]
-    if not around:
-        return set()
-    at = next(i for i, a in enumerate(around[-1].args.args) if a.arg == name)
-    method = around[-1].args.args[0].arg == "self"
-    out: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == around[-1].name:
-            out |= _literals(node.args[at - method])
-    return out
 
 
 @pytest.mark.parametrize("code", sorted(CODES))
