@@ -38,7 +38,7 @@ class Table:
         return self._length
 
     def take(self, rows: Rows) -> NDArray[np.uint8]:
-        """(rows, width)"""
+        """(rows, width)."""
         return self._view()[rows] if len(rows) else np.zeros((0, self.width), dtype=np.uint8)
 
     def keys(self, number: int, rows: Rows) -> NDArray[np.uint64]:
@@ -92,7 +92,7 @@ def pairs(table: Table, rows: Rows, compare: Compare, search: Search, deadline: 
         if deadline.over:
             return Pairs(found.first, found.second, found.likeness, whole=False)
         for first, second in _neighbours(table.keys(number, rows), rows, search):
-            found = _merge(found, _alike(first, second, compare, search.least), room)
+            found = merge(found, _alike(first, second, compare, search.least), room)
     return found
 
 
@@ -119,15 +119,13 @@ def _alike(first: Rows, second: Rows, compare: Compare, least: float) -> Pairs:
     return Pairs(np.concatenate(kept_first), np.concatenate(kept_second), np.concatenate(kept_likeness))
 
 
-def _merge(found: Pairs, more: Pairs, room: int) -> Pairs:
+def merge(found: Pairs, more: Pairs, room: int = 2**62) -> Pairs:
     """Both, each pair once; the most alike where there are too many."""
-    if not len(more):
-        return found
     first = np.concatenate((found.first, more.first))
     second = np.concatenate((found.second, more.second))
     likeness = np.concatenate((found.likeness, more.likeness))
     _, once = np.unique(first << np.int64(32) | second, return_index=True)
-    whole = found.whole
+    whole = found.whole and more.whole
     if len(once) > room:
         once = np.sort(once[np.argsort(-likeness[once], kind="stable")[:room]])
         once = once[np.argsort(first[once] << np.int64(32) | second[once])]

@@ -5,7 +5,7 @@ The system's words are never compared: a prompt that all rows share would make a
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rapidfuzz import fuzz
 from rapidfuzz.distance import Levenshtein
 
-from pegbox.data.quality.answers import SHORT_ANSWER, bare
+from pegbox.data.quality.answers import bare, final, is_short
 from pegbox.data.quality.columns import Column
 from pegbox.data.quality.corpus import Corpus
 from pegbox.data.quality.forest import Pairs, Rows, Search, Table
@@ -21,7 +21,7 @@ from pegbox.data.quality.forest import pairs as search
 from pegbox.data.quality.items import Item, item, plain_item
 from pegbox.data.quality.shingles import LANES, jaccard, likeness, minima, shingles, signatures
 from pegbox.data.quality.text import digest, normalise
-from pegbox.data.quality.wording import SHORT, numbers
+from pegbox.data.quality.wording import SHORT, numbers, other_numbers
 from pegbox.data.rows import read_rows
 
 NEAR = 0.8  # likeness from which rows are nearly the same: of their runs of characters
@@ -32,6 +32,8 @@ _KEPT_TEXTS = 2_000
 _MAX_TEXT = 1 << 16
 # A word of ten changed leaves 0.6 of the runs; longer texts must keep nearly as much as is asked for.
 _LEAST_SHORT, _LEAST_LONG = 0.5, 0.7
+Possible = Callable[[Rows, Rows], NDArray[np.bool_]]
+Judge = Callable[[int, int, float], float]
 _SEARCH = Search(prefix=16, window=8, least=_LEAST_SHORT)
 
 
@@ -45,7 +47,10 @@ class Sketches:
     said: Column = field(default_factory=lambda: Column("I"))  # characters of the answer; 0: there is none
     asked_numbers: Column = field(default_factory=Column)  # hashes of the numbers they hold
     said_numbers: Column = field(default_factory=Column)
+    figures: Column = field(default_factory=lambda: Column("I"))  # how many numbers both hold
     answers: Column = field(default_factory=Column)  # hashes; of short ones, without what does not matter
+    results: Column = field(default_factory=Column)  # hashes of what answers come to ("#### 7"); else as `answers`
+    talk_keys: Column = field(default_factory=Column)  # hashes of prompt and `answers` together
     whole: bool = True  # False where time ran out before the last row
 
 
@@ -76,7 +81,7 @@ def sketches(corpus: Corpus) -> Sketches:
 
 def prompt_pairs(corpus: Corpus) -> Pairs:
     """Rows whose prompts are nearly the same: positions in the corpus (from 0) and how alike the prompts are, 0.8 to 1.
-    Of rows with equal prompts, systems and answers, only the first stands here, and equal prompts are no pairs. Numbers
+    Of rows with equal prompts and answers, only the first stands here, and equal prompts are no pairs. Numbers
     are the same on both sides. The systems may differ: compare `corpus.systems`."""
     return _kept_pairs(corpus, "prompt")
 
@@ -149,19 +154,15 @@ def _kept_pairs(corpus: Corpus, of: str) -> Pairs:
 def _find(corpus: Corpus, of: str) -> Pairs:
     known = sketches(corpus)
     table = known.prompts if of == "prompt" else known.talks
-    prompts, answers = corpus.prompts.load(), known.answers.load()[: len(table)]
-    rows, _ = firsts(prompts[: len(table)], answers)
+    rows, _ = firsts(known.talk_keys.load())
     rows = rows[(known.asked if of == "prompt" else known.said).load()[rows] > 0]
+    possible = possible_prompts(corpus, known) if of == "prompt" else _possible_talks(known)
     lengths = known.asked.load() + (known.said.load() if of == "talk" else 0)
-    asked_numbers, said_numbers = known.asked_numbers.load(), known.said_numbers.load()
 
     def compare(one: Rows, other: Rows) -> NDArray[np.float32]:
-        same_numbers = asked_numbers[one] == asked_numbers[other]
-        if of == "talk":
-            same_numbers = (same_numbers & (said_numbers[one] == said_numbers[other])) | (answers[one] == answers[other])
-        possible = same_numbers if of == "talk" else same_numbers & (prompts[one] != prompts[other])
+        chosen = possible(one, other)
         found = np.zeros(len(one), dtype=np.float32)
-        found[possible] = likeness(table.take(one[possible]), table.take(other[possible]))
+        found[chosen] = likeness(table.take(one[chosen]), table.take(other[chosen]))
         long = np.maximum(lengths[one], lengths[other]) > SHORT
         found[long & (found < _LEAST_LONG)] = 0
         return found
@@ -170,21 +171,54 @@ def _find(corpus: Corpus, of: str) -> Pairs:
     return _verify(corpus, of, candidates)
 
 
+def possible_prompts(corpus: Corpus, known: Sketches) -> Possible:
+    prompts, asked = corpus.prompts.load(), known.asked_numbers.load()
+    return lambda one, other: (asked[one] == asked[other]) & (prompts[one] != prompts[other])
+
+
+def _possible_talks(known: Sketches) -> Possible:
+    """Two sums that differ in their numbers are two rows, though all else is the same, unless they come to the same.
+    A number more or less is left to the texts."""
+    asked, said, results = known.asked_numbers.load(), known.said_numbers.load(), known.results.load()
+    figures = known.figures.load()
+
+    def possible(one: Rows, other: Rows) -> NDArray[np.bool_]:
+        same = (asked[one] == asked[other]) & (said[one] == said[other])
+        found: NDArray[np.bool_] = same | (results[one] == results[other]) | (figures[one] != figures[other])
+        return found
+
+    return possible
+
+
 def _verify(corpus: Corpus, of: str, candidates: Pairs) -> Pairs:
-    """Of talks, the prompts must be alike, too: one long answer to two short prompts is not one row twice."""
-    texts, prompts = Texts(corpus, of), Texts(corpus, "prompt")
+    judge = _judge_talks(corpus) if of == "talk" else _judge_prompts(corpus)
     exact = np.zeros(len(candidates), dtype=np.float32)
     whole = candidates.whole
     for k, (one, other) in enumerate(zip(candidates.first.tolist(), candidates.second.tolist(), strict=True)):
         if not k % 256 and corpus.context.deadline.over:
             whole = False
             break
-        found = is_near(texts[one], texts[other], candidates.likeness[k])
-        if found and of == "talk":
-            found = min(found, is_near(prompts[one], prompts[other]))
-        exact[k] = found
+        exact[k] = judge(one, other, float(candidates.likeness[k]))
     kept = exact > 0
     return Pairs(candidates.first[kept], candidates.second[kept], exact[kept], whole)
+
+
+def _judge_prompts(corpus: Corpus) -> Judge:
+    prompts = Texts(corpus, "prompt")
+    return lambda one, other, guess: is_near(prompts[one], prompts[other], guess)
+
+
+def _judge_talks(corpus: Corpus) -> Judge:
+    """The prompts must be alike, too: one long answer to two short prompts is not one row twice."""
+    talks, prompts, results = Texts(corpus, "talk"), Texts(corpus, "prompt"), sketches(corpus).results
+
+    def judge(one: int, other: int, guess: float) -> float:
+        found = is_near(talks[one], talks[other], guess)
+        if found and other_numbers(prompts[one], prompts[other]) and results[one] != results[other]:
+            return 0.0
+        return min(found, is_near(prompts[one], prompts[other])) if found else 0.0
+
+    return judge
 
 
 def _sketch(corpus: Corpus) -> Sketches:
@@ -215,17 +249,19 @@ def _add(found: Sketches, asked: list[str], said: list[str]) -> None:
     found.prompts.extend(signatures(least))
     found.talks.extend(signatures(np.minimum(least, minima(said))))
     for prompt, answer in zip(asked, said, strict=True):
+        ours, theirs = numbers(prompt), numbers(answer)
+        key = digest(bare(answer) if is_short(answer) else answer)
+        result = final(answer)
         found.asked.append(len(prompt))
         found.said.append(len(answer))
-        found.asked_numbers.append(_numbers(prompt))
-        found.said_numbers.append(_numbers(answer))
-        found.answers.append(digest(bare(answer) if len(answer) <= SHORT_ANSWER else answer))
-    for column in (found.asked, found.said, found.asked_numbers, found.said_numbers, found.answers):
+        found.asked_numbers.append(digest(" ".join(ours)))
+        found.said_numbers.append(digest(" ".join(theirs)))
+        found.figures.append(len(ours) + len(theirs))
+        found.answers.append(key)
+        found.results.append(digest(result) if result else key)
+        found.talk_keys.append(digest(f"{key}:{prompt}"))
+    for column in (found.asked, found.said, found.asked_numbers, found.said_numbers, found.figures, found.answers,
+                   found.results, found.talk_keys):  # fmt: skip
         column.roll()
     asked.clear()
     said.clear()
-
-
-def _numbers(text: str) -> int:
-    found = numbers(text)
-    return digest(" ".join(found)) if found else 0

@@ -25,7 +25,14 @@ _DENSE, _NOTHING = 2, 3  # kinds of character
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _BLOCK = 1 << 15  # characters hashed together: what fits in the processor's cache
-_DENSE_SCRIPTS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x2E80, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF))
+_DENSE_SCRIPTS = (
+    (0x0E00, 0x0EFF),
+    (0x1000, 0x109F),
+    (0x1780, 0x17FF),
+    (0x2E80, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x323AF),
+)
 _LAST = 0x323B0  # the last character that is looked up; those after it are assigned to nothing of ours
 _RANDOM = np.random.default_rng(20_260_101)
 _FLIPS = _RANDOM.integers(0, 2**32, LANES, dtype=np.uint32)
@@ -67,7 +74,8 @@ def signatures(least: NDArray[np.uint32]) -> NDArray[np.uint8]:
 def likeness(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The Jaccard similarities that pairs of signatures suggest; the standard error is at most 0.045."""
     agree = np.count_nonzero(one == other, axis=1) / LANES
-    return np.clip((agree - 1 / 256) / (1 - 1 / 256), 0, 1).astype(np.float32)
+    found: NDArray[np.float32] = np.clip((agree - 1 / 256) / (1 - 1 / 256), 0, 1).astype(np.float32)
+    return found
 
 
 def _lanes(texts: Sequence[str], out: NDArray[np.uint32]) -> None:

@@ -18,24 +18,25 @@ _NUMBER = re.compile(r"(?:(?<![\w.,])-)?\d+(?:[.,:/]\d+)*|[〇一二三四五六
 _DENSE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[ぁ-ゖー]+|[ァ-ヺー]+|[一-鿿々]+|[{_DENSE}]|(?:(?![{_DENSE}])\w)+(?:['’](?:(?![{_DENSE}])\w)+)*")
 _TOKEN = re.compile(rf"[{_DENSE}]|(?:(?![{_DENSE}])\w)+")
-_DENSE_START = re.compile(f"[{_DENSE}]")
+DENSE = re.compile(f"[{_DENSE}]")
 _NUMBER_WORDS = frozenset(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion half "
-    "twice double triple first second third fourth fifth once dozen".split()
+    "twice double triple first second third fourth fifth once dozen".split()  # noqa: SIM905
 )
 _NEGATIONS = frozenset(
     "not no never none nothing without cannot cant dont wont didnt doesnt isnt wasnt arent hasnt havent hadnt wouldnt "
-    "couldnt shouldnt unable neither nor nicht kein keine ohne ne pas jamais sans nunca sin não sem нет не без".split()
+    "couldnt shouldnt unable neither nor nicht kein keine ohne ne pas jamais sans nunca sin não sem нет не без".split()  # noqa: SIM905
 )
 _JAPANESE_NEGATION = re.compile(r"ない(?!か)|ません(?!か)|なかった|なく|ずに|まい\b|無し|なし")
-_QUESTIONS = frozenset("who whom whose what which why when where how much many long often old far".split())
+_APOLOGY = re.compile(r"す[みい]ません|申し訳(?:ござい|あり)ません|かもしれ(?:ない|ません)")
+_QUESTIONS = frozenset("who whom whose what which why when where how much many long often old far".split())  # noqa: SIM905
 _SMALL = frozenset(
     "a an the my your our his her its their this that these those i you we he she it they me us him them i'm i've i'd "
     "i'll is are was were be been being am do does did has have had having will would shall should can could may might "
     "must to of in on at by for from with into onto about as and or but if so then than there here it's that's please "
     "just really very too also still yet already now hi hello hey thanks thank ok okay well some any go about get got "
-    "getting make made making want need like tell show explain know let see seems looks seem look help".split()
+    "getting make made making want need like tell show explain know let see seems looks seem look help".split()  # noqa: SIM905
 )
 _ENDINGS = ("", "s", "es", "d", "ed", "ing", "'s", "ly", "er")
 
@@ -64,6 +65,12 @@ def numbers(text: str) -> tuple[str, ...]:
     return tuple(sorted(_plain_number(number) for number in found)) if found else ()
 
 
+def other_numbers(one: str, other: str) -> bool:
+    """Whether numbers stand for others: each normalised text has some that the other lacks."""
+    ours, theirs = Counter(numbers(one)), Counter(numbers(other))
+    return bool(ours - theirs) and bool(theirs - ours)
+
+
 def difference(one: str, other: str) -> Difference:
     """Of two texts as they were written."""
     ours, theirs = _words(one), _words(other)
@@ -71,9 +78,12 @@ def difference(one: str, other: str) -> Difference:
     small_mine, small_yours = [w for w in mine if not _is_small(w)], [w for w in yours if not _is_small(w)]
     names = _names(one), _names(other)
     hard = _QUESTIONS | _NUMBER_WORDS | _NEGATIONS
-    mine_left, yours_left = ([w for w in words if w not in hard and not w.endswith("n't")] for words in (small_mine, small_yours))
+    mine_left, yours_left = (
+        [w for w in words if w not in hard and not w.endswith("n't")] for words in (small_mine, small_yours)
+    )
     return Difference(
-        numbers=numbers(normalise(one)) != numbers(normalise(other)) or _in(_NUMBER_WORDS, mine) != _in(_NUMBER_WORDS, yours),
+        numbers=numbers(normalise(one)) != numbers(normalise(other))
+        or _in(_NUMBER_WORDS, mine) != _in(_NUMBER_WORDS, yours),
         negation=_negations(one, ours) % 2 != _negations(other, theirs) % 2,
         question=_in(_QUESTIONS, mine) != _in(_QUESTIONS, yours),
         names=any(w in names[0] for w in mine_left) or any(w in names[1] for w in yours_left),
@@ -112,7 +122,7 @@ def _unmatched(mine: list[str], yours: list[str]) -> tuple[list[str], list[str]]
 
 
 def _is_same_word(one: str, other: str) -> bool:
-    if _DENSE_START.match(one) or one.isdigit() or one in _NEGATIONS or other in _NEGATIONS:
+    if DENSE.match(one) or one.isdigit() or one in _NEGATIONS or other in _NEGATIONS:
         return False
     short, long = sorted((one, other), key=len)
     stem = short.removesuffix("e") if len(short) > 4 else short
@@ -134,11 +144,15 @@ def _in(kind: frozenset[str], words: list[str]) -> list[str]:
 
 def _negations(text: str, words: Counter[str]) -> int:
     plain = sum(n for word, n in words.items() if word in _NEGATIONS or word.endswith("n't"))
-    return plain + len(_JAPANESE_NEGATION.findall(unicodedata.normalize("NFKC", text)))
+    return plain + len(_JAPANESE_NEGATION.findall(_APOLOGY.sub("", unicodedata.normalize("NFKC", text))))
 
 
 def _names(text: str) -> set[str]:
     """Words written with a capital inside a sentence, and acronyms; runs of katakana; folded."""
     plain = unicodedata.normalize("NFKC", text)
     capital = re.findall(r"(?<=[^.!?\s] )[A-ZÀ-ÞА-Я][\w'’-]*|\b[A-Z]{2,}\b", plain)
-    return {name.casefold().replace("’", "'") for name in [*capital, *re.findall(r"[ァ-ヺー]{2,}", plain)]} - {"i", "i'm", "i've"}
+    return {name.casefold().replace("’", "'") for name in [*capital, *re.findall(r"[ァ-ヺー]{2,}", plain)]} - {
+        "i",
+        "i'm",
+        "i've",
+    }
