@@ -6,6 +6,7 @@ import json
 import random
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ import pegbox.data
 from pegbox.data import reading
 from pegbox.data.check import CHECKS, check
 from pegbox.data.formats import parse_row
-from pegbox.data.quality import characters, lengths, markers, rendering, shapes, turns
+from pegbox.data.quality import characters, lengths, markers, preferences, rendering, shapes, turns
 from pegbox.data.quality.codes import CODES, Code
 from pegbox.data.quality.findings import Finding
 from pegbox.data.rows import method_of
 from pegbox.data.survey import Target
+from pegbox.data.template import load_template
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "codes.md").read_text("utf-8")
@@ -91,10 +93,12 @@ TABLES = {
     "Q18": {"same-opening", "same-ending", "upper-case-prompts", "upper-case-completions"},
     "Q19": set(markers._KINDS),
     "Q20": set(characters._SAID),
+    "Q23": set(preferences._KINDS),
     "Q22": {"unknown-numbers", "unknown-names", "unknown-addresses"},
 }
 
 
+@cache
 def _spoken() -> tuple[dict[str, set[str]], set[str]]:
     """The kinds that stand as literals where findings are made, by code; and the codes of places where none stands."""
     literal: dict[str, set[str]] = {}
@@ -194,8 +198,8 @@ def answer(row: dict[str, Any]) -> str:
 def _findings(code: str, training: list[dict[str, Any]], valid: list[dict[str, Any]], folder: Path) -> list[Finding]:
     if code not in {*reading.CODES, *(c for one in CHECKS for c in one.codes)}:
         pytest.skip("the check does not look for it yet")
-    template = style("gemma" if code == "Q03" else "chatml")
-    target = Target("a-model", MODEL, template, LIMITS.get(code, 100_000))
+    template = load_template(MODEL) if code == "Q08" else style("gemma" if code == "Q03" else "chatml")
+    target = Target("a-model", MODEL if code == "Q08" else folder, template, LIMITS.get(code, 100_000))
     paths = [write_jsonl(folder / "train.jsonl", training)]
     if valid:
         paths.append(write_jsonl(folder / "valid.jsonl", valid))
