@@ -21,6 +21,7 @@ from pegbox.data.quality.answers import SHORT_ANSWER
 from pegbox.data.quality.base import Context
 from pegbox.data.quality.columns import Column
 from pegbox.data.quality.corpus import Corpus
+from pegbox.data.quality.forest import Pairs
 from pegbox.data.quality.text import excerpt
 from pegbox.data.rewrite import rewrite, texts
 from pegbox.data.rows import Row, guess_method, read_rows
@@ -158,7 +159,7 @@ def _leave_out_near(found: _Judged, file: BinaryIO) -> None:
             found.firsts[one] = other
 
 
-def _safely_alike(corpus: Corpus) -> near.Pairs:
+def _safely_alike(corpus: Corpus) -> Pairs:
     """Pairs of which one row can go and nothing is lost: the systems are equal, and so are the answers, unless these
     are long. Two short answers to nearly the same prompt contradict each other, and which is right only a person
     knows."""

@@ -1,7 +1,7 @@
 """Which encoding a text file is in. A guess that is not sure is refused: a wrong one spoils every row in silence.
 
 UTF-8 proves itself: other text hardly ever passes for it. Japanese encodings are taken only where the result holds
-kana, as Japanese text does; what is left is taken for Western where accented letters are as rare as they are in French.
+kana, as Japanese text does; what is left is taken for Western where accented letters stand alone, as they mostly do in French or German.
 """
 
 import codecs
@@ -20,13 +20,13 @@ _BOMS = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_KANA = re.compile("[\u3001-\u30ff]")  # full-width; half-width ones are what Western letters look like in cp932
+_KANA = re.compile("[\u3041-\u30ff]")  # full-width; half-width ones are what Western letters look like in cp932
 _BEYOND = re.compile("[^\x00-\x7f]")
 _ACCENTED = re.compile(rb"[\x80-\xff]")
-_LETTERS = re.compile(rb"[A-Za-z\x80-\xff]")
+_RUNS = re.compile(rb"[\x80-\xff]{2,}")
 _VALID_UTF8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _KANA_SHARE = 0.1
-_ACCENT_SHARE = 0.25
+_RUN_SHARE = 0.4  # Cyrillic or Chinese would be above 0.9
 _NAMES = {"cp932": "Shift_JIS (cp932)", "euc_jp": "EUC-JP", "cp1252": "Windows-1252", "latin-1": "Latin-1"}
 
 
@@ -96,7 +96,7 @@ def _older(file: BinaryIO, wrong: int) -> str:
     for name in ("cp932", "euc_jp"):
         if _japanese(sample, name) and _decodes(file, name):
             return name
-    if beyond <= _ACCENT_SHARE * len(_LETTERS.findall(sample)):
+    if sum(map(len, _RUNS.findall(sample))) <= _RUN_SHARE * beyond:
         for name in ("cp1252", "latin-1"):
             if _decodes(file, name):
                 return name

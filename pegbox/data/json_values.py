@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pegbox.data.encodings import TableError
 from pegbox.data.lines import MAX_LINE_BYTES
 
+_CHUNK = 1 << 18  # characters
 _MARK = re.compile(r'["\[\]{},]')
 _IN_TEXT = re.compile(r'["\\]')
 
@@ -74,7 +75,7 @@ class _Cutter:
 
 def _chunks(text: io.TextIOWrapper) -> Iterator[str]:
     """Pieces that never end in a backslash, so that what it escapes is in the same piece."""
-    while chunk := text.read(1 << 18):
+    while chunk := text.read(_CHUNK):
         while chunk.endswith("\\") and (more := text.read(1)):
             chunk += more
         yield chunk

@@ -1,10 +1,17 @@
 """A row's texts replaced by mended ones, with everything about them left as it is."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 
 from pegbox.data import strict_json
+from pegbox.data.quality.base import Context
+from pegbox.data.quality.markers import Mark, Markers
+from pegbox.data.template import Template
 
+_ROLE_AFTER = re.compile(r"(?:system|user|assistant|model|tool)\s*\n?(?:<\|end_header_id\|>)?\s*")
+_OPENS = ("<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|start_of_role|>")
+_ROUNDS = 4  # taking a mark out can join two halves of another
 Mend = Callable[[str], str]
 
 _TEXTS = {"content", "text", "refusal", "prompt", "completion"}
@@ -33,6 +40,36 @@ def texts(value: object) -> Iterator[str]:
 
     rewrite(value, keep)
     yield from found
+
+
+def unmarked(template: Template | None) -> Mend:
+    """What takes the marks of chat templates out of a text, and the role's name behind a mark that opens a turn. Lines
+    like "Human:" stay: they may be meant."""
+    marks = Markers(Context(template=template))
+
+    def mend(text: str) -> str:
+        for _ in range(_ROUNDS):
+            found = [mark for mark in marks.marks(text, learnt=True) if mark.kind != "role-line"]
+            if not found:
+                break
+            text = _cut(text, found)
+        return text
+
+    return mend
+
+
+def _cut(text: str, found: list[Mark]) -> str:
+    pieces: list[str] = []
+    at = 0
+    for mark in sorted(found, key=lambda mark: mark.start):
+        start = text.find(mark.text, max(mark.start, at))
+        if start < 0:
+            continue
+        pieces.append(text[at:start])
+        at = start + len(mark.text)
+        if mark.text in _OPENS and (role := _ROLE_AFTER.match(text, at)):
+            at = role.end()
+    return ("".join(pieces) + text[at:]).strip()
 
 
 def _entry(key: str, item: object, mend: Mend) -> object:

@@ -113,7 +113,8 @@ def _suffix(path: Path) -> str:
 def _kind_of_text(path: Path, named: str | None) -> str:
     with _opened(path) as file:
         head = file.read(1 << 16)
-    start = head.replace(b"\x00", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")[:1]
+    head = head.replace(b"\x00", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")  # a mark, and UTF-16's empty halves
+    start = head[:1]
     if start == b"[":
         return "json"
     if start == b"{":

@@ -11,7 +11,7 @@ from pegbox.data.formats import FormatError, parse_row
 from pegbox.data.quality import characters, secrets
 from pegbox.data.quality.items import Item, item, plain_item
 from pegbox.data.quality.text import digest, normalise
-from pegbox.data.rewrite import Mend, rewrite
+from pegbox.data.rewrite import Mend, rewrite, unmarked
 from pegbox.data.rows import Row
 from pegbox.data.survey import Target
 from pegbox.errors import RenderError
@@ -38,12 +38,13 @@ REASONS = (
     Reason("Q06", "exact-duplicate", "the row says what an earlier one says"),
     Reason("Q07", "near-duplicate", "the row is nearly the same as an earlier one"),
     Reason("Q13", "nothing-left", "nothing can be learnt from what is left without its secrets"),
+    Reason("Q19", "nothing-left", "nothing can be learnt from what is left without its template marks"),
     Reason("Q20", "nothing-left", "nothing can be learnt from what is left without its broken characters"),
     Reason("Q23", "identical-pair", "the preferred answer and the other one are the same"),
 )
 NUMBERS = {(reason.code, reason.kind): i + 2 for i, reason in enumerate(REASONS)}
-MENDS: dict[str, Mend] = {"Q20": characters.mend, "Q13": secrets.redact}  # in this order
-KINDS = {"Q20": "characters", "Q13": "secrets"}
+MENDS = ("Q20", "Q19", "Q13")  # in this order
+KINDS = {"Q19": "role-markers", "Q20": "characters", "Q13": "secrets"}
 APPLICABLE = {
     "Q01": "leave out rows that can't be read",
     "Q02": "leave out rows that end without the assistant's answer, or with an empty one",
@@ -52,6 +53,7 @@ APPLICABLE = {
     "Q06": "leave out rows that an earlier one equals",
     "Q07": "leave out rows that are nearly the same as an earlier one",
     "Q13": "put marks in the place of personal data and secrets",
+    "Q19": "take template marks out of texts (--model names the model whose special tokens count)",
     "Q20": "mend broken and invisible characters",
     "Q23": "leave out preference pairs of two equal answers",
 }
@@ -90,7 +92,9 @@ class Judge:
 
     @cached_property
     def mends(self) -> dict[str, Mend]:
-        return {code: mend for code, mend in MENDS.items() if code in self.codes}
+        template = self.target.template if self.target else None
+        mends = {"Q20": characters.mend, "Q19": unmarked(template), "Q13": secrets.redact}
+        return {code: mends[code] for code in MENDS if code in self.codes}
 
     def verdict(self, row: Row, count: Count | RenderError | None = None) -> Verdict:
         if row.problem is not None:

@@ -101,7 +101,7 @@ class Markers:
         for turn, text in turns(item):
             learnt = turn < len(item.trained) and item.trained[turn]
             by_hand = item.format == "completion" and not learnt  # a template written out by hand, as is the custom
-            for mark in self._marks(text, learnt=learnt):
+            for mark in self.marks(text, learnt=learnt):
                 if by_hand:
                     mark = mark._replace(kind="prompt-marker")  # noqa: PLW2901
                 if mark.kind not in seen:
@@ -113,7 +113,7 @@ class Markers:
         for kind in seen:
             self._tallies[kind].add(item)
 
-    def _marks(self, text: str, *, learnt: bool) -> Iterator[Mark]:
+    def marks(self, text: str, *, learnt: bool) -> Iterator[Mark]:
         own: set[int] = set()
         if "<" in text or "[" in text:
             for mark in self._specials.find(text):
