@@ -26,6 +26,7 @@ _DISTINCT = 0.3  # share of answers that differ, under which they are labels
 _FULL_STOP_HABIT = 0.9
 _STRICT_HABIT = 0.97  # of ends that could as well be meant: a figure; a bracket left open
 _CLOSING_HABIT = 0.95  # the same words in the last line
+_LOOSE_HABIT = 0.85  # the same, for answers that don't end with a full stop either
 
 _STOPS = frozenset(".!?…。．！？｡।॥؟۔።།။~〜～♪")
 _CLOSERS = "\"'”’»)]}>*_`）」』】〉》］｝"
@@ -84,24 +85,29 @@ class Endings:
             return
         long = width >= _SHORT
         last = self._last.load()
-        closing, habit = self._without_closing()
-        reasons = np.stack([_mid_sentence(last, long), closing & long, self._open(last) & long])
+        closing, habit = self._without_closing(last)
+        left_open = self._open(last) & long
+        if habit:  # an answer that has the usual closing was not cut off
+            left_open &= closing
+        reasons = np.stack([_mid_sentence(last, long), closing & long, left_open])
         cut = np.flatnonzero(reasons.any(axis=0))
         if len(cut):
             yield self._finding(corpus, at[cut], reasons[:, cut], habit)
 
-    def _without_closing(self) -> tuple[NDArray[np.bool_], float]:
+    def _without_closing(self, last: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], float]:
         """Which answers lack the words that nearly all end with; and the share of those that have them, 0 if no words
         are usual."""
-        without, habit = np.zeros(len(self._at), dtype=bool), 0.0
+        without, habit = np.zeros(len(last), dtype=bool), 0.0
+        unended = last % _LISTED >= _FIGURE
         for column in (self._opening, self._tail):
             hashes = column.load()
             values, counts = np.unique(hashes, return_counts=True)
             usual = int(np.argmax(counts))
-            share = counts[usual] / len(hashes)
-            if share >= _CLOSING_HABIT and values[usual] != 0:
-                without |= hashes != values[usual]
-                habit = float(share) if not habit else min(habit, float(share))
+            share = float(counts[usual] / len(hashes))
+            if share >= _LOOSE_HABIT and values[usual] != 0:
+                lacking = hashes != values[usual]
+                without |= lacking if share >= _CLOSING_HABIT else lacking & unended
+                habit = share if not habit else min(habit, share)
         return without, habit
 
     def _open(self, last: NDArray[np.uint8]) -> NDArray[np.bool_]:

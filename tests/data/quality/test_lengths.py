@@ -93,14 +93,14 @@ def injected(pairs: list[tuple[str, str]], share: float, seed: int) -> tuple[lis
     return rows, {i + 1 for i in picked}
 
 
-@pytest.mark.parametrize("share", [0.005, 0.02, 0.04])
+@pytest.mark.parametrize("share", [0.005, 0.02, 0.04, 0.1])
 def test_cut_answers_of_real_data_are_found(share):
     rows, true = injected(gsm8k(), share, 3)
     found = feed(Endings, rows)["answer-cut-off"]
     precision, recall = score(set(found.lines), true)
     print(f"gsm8k {share:.1%} cut: precision {precision:.3f}, recall {recall:.3f}; {found.text}")
     assert precision >= 0.9
-    assert recall >= 0.95
+    assert recall >= (0.95 if share < 0.05 else 0.85)
     assert found.severity is Severity.WARNING
 
 
