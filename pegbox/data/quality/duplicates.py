@@ -44,13 +44,14 @@ def exact_groups(corpus: Corpus) -> Rows:
 
 
 def near_pairs(corpus: Corpus) -> Pairs:
-    """Rows that are nearly the same, and whose answers agree, or whose prompts are and that come to the same. Exact copies are no pairs; the same talk under two systems
-    is one."""
+    """Rows that are nearly the same and whose answers agree; or whose prompts are, and whose answers come to the same.
+    Exact copies are no pairs; the same talk under two systems is one."""
     name = "near duplicates"
     if name not in corpus.kept:
         talks, prompts = near.talk_pairs(corpus), near.prompt_pairs(corpus)
         results = near.sketches(corpus).results.load()
-        prompts = prompts.where(results[prompts.first] == results[prompts.second])
+        same_result = results[prompts.first] == results[prompts.second]
+        prompts = prompts.where(same_result & (prompts.likeness >= near.NEAR_EDITS))
         pairs = merge(talks, prompts)
         corpus.kept[name] = pairs.where(_agree(corpus, pairs))
     found: Pairs = corpus.kept[name]

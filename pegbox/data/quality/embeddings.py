@@ -55,8 +55,9 @@ class Vectors:
 
 
 def prompt_pairs(corpus: Corpus) -> Pairs | None:
-    """Rows whose prompts mean the same, with their cosine. Numbers are the same on both sides. Of rows with equal prompts and answers only the first stands here. None where no base model is named, or
-    its embeddings can't be read."""
+    """Rows whose prompts mean the same, with their cosine. Numbers are the same on both sides. Of rows with equal
+    prompts and answers only the first stands here. None where no base model is named, or its embeddings can't be
+    read."""
     name = "prompts that mean the same"
     if name not in corpus.kept:
         vectors = of_prompts(corpus)

@@ -52,9 +52,30 @@ class Table:
         ]
         return np.concatenate(parts).astype(np.uint64)
 
+    def __del__(self) -> None:
+        self._file.close()
+
     def _view(self) -> NDArray[np.uint8]:
         self._file.flush()
         return np.memmap(self._file, dtype=np.uint8, mode="r", shape=(self._length, self.width))
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Two tables of one width as one: the second's rows are counted on from the first's."""
+
+    one: Table
+    other: Table
+
+    @property
+    def width(self) -> int:
+        return self.one.width
+
+    def keys(self, number: int, rows: Rows) -> NDArray[np.uint64]:
+        """As a table's; the rows ascend."""
+        split = int(np.searchsorted(rows, len(self.one)))
+        ours, theirs = rows[:split], rows[split:] - len(self.one)
+        return np.concatenate((self.one.keys(number, ours), self.other.keys(number, theirs)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +104,7 @@ class Search:
     pairs_per_row: int = 4  # on average; where more are alike, the most alike stay
 
 
-def pairs(table: Table, rows: Rows, compare: Compare, search: Search, deadline: Deadline) -> Pairs:
+def pairs(table: Table | Beside, rows: Rows, compare: Compare, search: Search, deadline: Deadline) -> Pairs:
     """The pairs among these rows that `compare` finds alike enough."""
     none = np.zeros(0, dtype=np.int64)
     found = Pairs(none, none, np.zeros(0, dtype=np.float32))

@@ -26,15 +26,18 @@ from pegbox.data.rows import read_rows
 
 NEAR = 0.8  # likeness from which rows are nearly the same: of their runs of characters
 NEAR_EDITS = 0.9  # … or of their characters, where they are short
+PROMPT_EDITS = 0.85  # the same of prompts alone, for a closer look at their words
 _WORDS = 8  # from which one word changed leaves them nearly the same
 _BLOCK = 1 << 18  # characters read before they are sketched
 _KEPT_TEXTS = 2_000
 _MAX_TEXT = 1 << 16
 # A word of ten changed leaves 0.6 of the runs; longer texts must keep nearly as much as is asked for.
-_LEAST_SHORT, _LEAST_LONG = 0.5, 0.7
+_LEAST_PROMPT, _LEAST_TALK, _LEAST_LONG = 0.4, 0.5, 0.7
 Possible = Callable[[Rows, Rows], NDArray[np.bool_]]
 Judge = Callable[[int, int, float], float]
-_SEARCH = Search(prefix=16, window=8, least=_LEAST_SHORT)
+_SEARCHES = {
+    of: Search(prefix=16, window=8, least=least) for of, least in (("prompt", _LEAST_PROMPT), ("talk", _LEAST_TALK))
+}
 
 
 @dataclass(slots=True)
@@ -80,7 +83,8 @@ def sketches(corpus: Corpus) -> Sketches:
 
 
 def prompt_pairs(corpus: Corpus) -> Pairs:
-    """Rows whose prompts are nearly the same: positions in the corpus (from 0) and how alike the prompts are, 0.8 to 1.
+    """Rows whose prompts are nearly the same: positions in the corpus (from 0) and how alike the prompts are, 0.8 to 1
+    (of runs of characters; of short ones also 0.85 to 1 of characters that stay in editing).
     Of rows with equal prompts and answers, only the first stands here, and equal prompts are no pairs. Numbers
     are the same on both sides. The systems may differ: compare `corpus.systems`."""
     return _kept_pairs(corpus, "prompt")
@@ -92,14 +96,14 @@ def talk_pairs(corpus: Corpus) -> Pairs:
     return _kept_pairs(corpus, "talk")
 
 
-def is_near(one: str, other: str, guess: float = 1.0) -> float:
+def is_near(one: str, other: str, guess: float = 1.0, edits_from: float = NEAR_EDITS) -> float:
     """How alike two normalised texts are; 0 where that is not nearly the same. `guess` is what their signatures say:
     runs are not counted where it lies three standard errors below what is asked for."""
     if one == other:
         return 1.0
     short = max(len(one), len(other)) <= SHORT
     edits = fuzz.ratio(one, other) / 100 if short else 0.0
-    if edits >= NEAR_EDITS:
+    if edits >= edits_from:
         return edits
     share = jaccard(shingles(one), shingles(other)) if guess >= _LEAST_LONG - 0.02 else 0.0
     if share >= NEAR:
@@ -167,7 +171,7 @@ def _find(corpus: Corpus, of: str) -> Pairs:
         found[long & (found < _LEAST_LONG)] = 0
         return found
 
-    candidates = search(table, rows, compare, _SEARCH, corpus.context.deadline)
+    candidates = search(table, rows, compare, _SEARCHES[of], corpus.context.deadline)
     return _verify(corpus, of, candidates)
 
 
@@ -205,7 +209,7 @@ def _verify(corpus: Corpus, of: str, candidates: Pairs) -> Pairs:
 
 def _judge_prompts(corpus: Corpus) -> Judge:
     prompts = Texts(corpus, "prompt")
-    return lambda one, other, guess: is_near(prompts[one], prompts[other], guess)
+    return lambda one, other, guess: is_near(prompts[one], prompts[other], guess, PROMPT_EDITS)
 
 
 def _judge_talks(corpus: Corpus) -> Judge:

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 LANES = 128
 MAX_CHARACTERS = 1 << 16  # of a text; what follows is not looked at
+PASSAGE = 56  # letters
+SAMPLED = 16
 _RUN, _DENSE_RUN = 5, 3  # characters
 _GAP = "\0" * _RUN  # behind each text, so that no run reaches into the next
 _DENSE, _NOTHING = 2, 3  # kinds of character
@@ -42,6 +44,14 @@ _FACTORS = _RANDOM.integers(0, 2**32, LANES, dtype=np.uint32) | np.uint32(1)
 def shingles(text: str) -> NDArray[np.uint64]:
     """The hashes of a normalised text's runs, each once, ascending."""
     return np.unique(_runs([text])[0])
+
+
+def passages(text: str) -> NDArray[np.uint64]:
+    """A sample of the hashes of a normalised text's passages of PASSAGE letters (half as many in a script without
+    spaces), one in SAMPLED, the same ones wherever a passage stands: about 13 words, as tests for contamination count
+    them."""
+    found = _runs([text], PASSAGE, PASSAGE // 2, whole=True)[0]
+    return np.unique(found[found % np.uint64(SAMPLED) == 0])
 
 
 def jaccard(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> float:
@@ -92,8 +102,11 @@ def _lanes(texts: Sequence[str], out: NDArray[np.uint32]) -> None:
         out[lane, filled] = np.minimum.reduceat(hashed, starts)
 
 
-def _runs(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """The hashes of all runs of all texts, one text after the other, and how many each has."""
+def _runs(
+    texts: Sequence[str], run: int = _RUN, dense_run: int = _DENSE_RUN, *, whole: bool = False
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The hashes of all runs of all texts, one text after the other, and how many each has. `whole`: of one text,
+    those that its end does not cut short."""
     cut = [text[:MAX_CHARACTERS] for text in texts]
     joined = (_GAP.join(cut) + _GAP).encode("utf-32-le", "surrogatepass")
     characters = np.frombuffer(joined, dtype=np.uint32)
@@ -104,25 +117,29 @@ def _runs(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     ends = np.cumsum(np.fromiter(map(len, cut), dtype=np.int64, count=len(cut)) + len(_GAP))
     before = np.concatenate(([0], np.cumsum(begins)))  # runs begun before each kept character
     bounds = before[np.searchsorted(kept, ends)]
-    return _hash_runs(characters[kept].astype(np.uint64), kind == _DENSE)[begins], np.diff(bounds, prepend=0)
+    if whole:
+        begins[max(0, len(kind) - len(_GAP) - run + 1) :] = False
+    return _hash_runs(characters[kept].astype(np.uint64), kind == _DENSE, run, dense_run)[begins], np.diff(
+        bounds, prepend=0
+    )
 
 
-def _hash_runs(letters: NDArray[np.uint64], dense: NDArray[np.bool_]) -> NDArray[np.uint64]:
+def _hash_runs(letters: NDArray[np.uint64], dense: NDArray[np.bool_], run: int, dense_run: int) -> NDArray[np.uint64]:
     """One hash a letter, of the run that begins there. A run at a text's end goes on into the gap behind it."""
     n = len(letters)
-    padded = np.concatenate((letters, np.zeros(_RUN, dtype=np.uint64)))
-    run = letters.copy()
-    short = run
-    for i in range(1, _RUN):
-        run *= _BASE
-        run += padded[i : n + i]
-        if i + 1 == _DENSE_RUN:
-            short = run.copy()
-    np.copyto(run, short, where=dense)
-    run ^= run >> np.uint64(29)
-    run *= _MIX
-    run ^= run >> np.uint64(32)
-    return run
+    padded = np.concatenate((letters, np.zeros(run, dtype=np.uint64)))
+    found = letters.copy()
+    short = found
+    for i in range(1, run):
+        found *= _BASE
+        found += padded[i : n + i]
+        if i + 1 == dense_run:
+            short = found.copy()
+    np.copyto(found, short, where=dense)
+    found ^= found >> np.uint64(29)
+    found *= _MIX
+    found ^= found >> np.uint64(32)
+    return found
 
 
 @cache

@@ -19,24 +19,30 @@ _DENSE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[ぁ-ゖー]+|[ァ-ヺー]+|[一-鿿々]+|[{_DENSE}]|(?:(?![{_DENSE}])\w)+(?:['’](?:(?![{_DENSE}])\w)+)*")
 _TOKEN = re.compile(rf"[{_DENSE}]|(?:(?![{_DENSE}])\w)+")
 DENSE = re.compile(f"[{_DENSE}]")
-_NUMBER_WORDS = frozenset(
+
+
+def _set_of(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_NUMBER_WORDS = _set_of(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion half "
-    "twice double triple first second third fourth fifth once dozen".split()  # noqa: SIM905
+    "twice double triple first second third fourth fifth once dozen"
 )
-_NEGATIONS = frozenset(
+_NEGATIONS = _set_of(
     "not no never none nothing without cannot cant dont wont didnt doesnt isnt wasnt arent hasnt havent hadnt wouldnt "
-    "couldnt shouldnt unable neither nor nicht kein keine ohne ne pas jamais sans nunca sin não sem нет не без".split()  # noqa: SIM905
+    "couldnt shouldnt unable neither nor nicht kein keine ohne ne pas jamais sans nunca sin não sem нет не без"
 )
 _JAPANESE_NEGATION = re.compile(r"ない(?!か)|ません(?!か)|なかった|なく|ずに|まい\b|無し|なし")
 _APOLOGY = re.compile(r"す[みい]ません|申し訳(?:ござい|あり)ません|かもしれ(?:ない|ません)")
-_QUESTIONS = frozenset("who whom whose what which why when where how much many long often old far".split())  # noqa: SIM905
-_SMALL = frozenset(
+_QUESTIONS = _set_of("who whom whose what which why when where how much many long often old far")
+_SMALL = _set_of(
     "a an the my your our his her its their this that these those i you we he she it they me us him them i'm i've i'd "
     "i'll is are was were be been being am do does did has have had having will would shall should can could may might "
     "must to of in on at by for from with into onto about as and or but if so then than there here it's that's please "
     "just really very too also still yet already now hi hello hey thanks thank ok okay well some any go about get got "
-    "getting make made making want need like tell show explain know let see seems looks seem look help".split()  # noqa: SIM905
+    "getting make made making want need like tell show explain know let seems looks seem look help"
 )
 _ENDINGS = ("", "s", "es", "d", "ed", "ing", "'s", "ly", "er")
 
@@ -52,11 +58,11 @@ class Difference:
     other: tuple[str, ...]  # further words that only one of them has, small ones and typing errors left out
     both: bool  # each of them has some of these: one thing was put for another
 
-    @property
-    def cost(self) -> float:
-        """0: they ask for the same; about 1: one of them says a little more; from 2: likely another thing."""
+    def cost(self, per_word: float = 1.0) -> float:
+        """0: they ask for the same; about 1: one of them says a little more; from 2: likely another thing. `per_word`:
+        what a further word weighs."""
         hard = self.numbers + self.negation + self.question + self.names
-        return 2.0 * hard + len(self.other) + (1.0 if self.both else 0.0)
+        return 2.0 * hard + per_word * (len(self.other) + self.both)
 
 
 def numbers(text: str) -> tuple[str, ...]:
@@ -75,20 +81,16 @@ def difference(one: str, other: str) -> Difference:
     """Of two texts as they were written."""
     ours, theirs = _words(one), _words(other)
     mine, yours = _unmatched(list((ours - theirs).elements()), list((theirs - ours).elements()))
-    small_mine, small_yours = [w for w in mine if not _is_small(w)], [w for w in yours if not _is_small(w)]
-    names = _names(one), _names(other)
-    hard = _QUESTIONS | _NUMBER_WORDS | _NEGATIONS
-    mine_left, yours_left = (
-        [w for w in words if w not in hard and not w.endswith("n't")] for words in (small_mine, small_yours)
-    )
+    names = any(word in _names(one) for word in mine) or any(word in _names(other) for word in yours)
+    more, less = [w for w in mine if _weighs(w)], [w for w in yours if _weighs(w)]
+    figures = numbers(normalise(one)) != numbers(normalise(other))
     return Difference(
-        numbers=numbers(normalise(one)) != numbers(normalise(other))
-        or _in(_NUMBER_WORDS, mine) != _in(_NUMBER_WORDS, yours),
+        numbers=figures or _in(_NUMBER_WORDS, mine) != _in(_NUMBER_WORDS, yours),
         negation=_negations(one, ours) % 2 != _negations(other, theirs) % 2,
         question=_in(_QUESTIONS, mine) != _in(_QUESTIONS, yours),
-        names=any(w in names[0] for w in mine_left) or any(w in names[1] for w in yours_left),
-        other=tuple(mine_left + yours_left),
-        both=bool(mine_left and yours_left),
+        names=names,
+        other=(*more, *less),
+        both=bool(more and less),
     )
 
 
@@ -128,14 +130,14 @@ def _is_same_word(one: str, other: str) -> bool:
     stem = short.removesuffix("e") if len(short) > 4 else short
     if len(short) >= 3 and long.startswith(stem) and long[len(stem) :] in _ENDINGS:
         return True
-    allowed = 0 if len(short) < 4 else 1 if len(short) < 8 else 2
+    allowed = 0 if len(short) < 4 else 1 if len(short) < 9 else 2
     return one[:1] == other[:1] and OSA.distance(one, other) <= allowed
 
 
-def _is_small(word: str) -> bool:
-    if word in _SMALL:
-        return True
-    return bool(re.fullmatch(r"[ぁ-ゖー]+", word))  # kana alone: an ending, a particle, a polite word
+def _weighs(word: str) -> bool:
+    """Whether it is neither small nor counted apart. Hiragana alone is an ending, a particle, a polite word."""
+    apart = word in _QUESTIONS or word in _NUMBER_WORDS or word in _NEGATIONS or word.endswith("n't")
+    return not apart and word not in _SMALL and not re.fullmatch(r"[ぁ-ゖー]+", word)
 
 
 def _in(kind: frozenset[str], words: list[str]) -> list[str]:
