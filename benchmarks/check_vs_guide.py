@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/check_vs_guide.py ../shared/data/banking77 [--rows 100000] [--no-full]
 
 The file: chat rows of banking77, the intents named in the system prompt, about 150 tokens a row. A user's message is
-one of these intents and another message of the data set behind it, so that no two rows are the same. Each program is
-a process of its own, started as a user would start it, the two in turn. The script counts with cl100k_base, pegbox
-with the base model's tokenizer and template. "full" is the check without --quick: every quality code.
+one of these intents and two other messages of the data set behind it, so that no two rows are the same, and few nearly
+so. Each program is a process of its own, started as a user would start it, the two in turn. The script counts with
+cl100k_base, pegbox with the base model's tokenizer and template. "full" is the check without --quick: every code.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from guide_script import ranks
 
-INTENTS, RUNS = 18, 3
+INTENTS, RUNS = 16, 3
 MODEL = "smollm2-135m-instruct"
 CURVE = (12_500, 25_000, 50_000, 100_000, 200_000, 400_000)
 SCRIPT = [sys.executable, str(Path(__file__).with_name("guide_script.py"))]
@@ -102,10 +102,11 @@ def write(folder: Path, source: Path, rows: int) -> Path:
     with path.open("w", encoding="utf-8") as out:
         for i in range(rows):
             text, label = firsts[i % len(firsts)]
-            behind, _ = everything[(i // len(firsts) * 61 + i * 7) % len(everything)]
+            turn = i // len(firsts)
+            second, third = (everything[(turn * a + i * b) % len(everything)][0] for a, b in ((61, 7), (4_801, 13)))
             messages = [
                 {"role": "system", "content": system},
-                {"role": "user", "content": f"{text} {behind}"},
+                {"role": "user", "content": f"{text} {second} {third}"},
                 {"role": "assistant", "content": label},
             ]
             out.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")

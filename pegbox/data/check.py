@@ -20,14 +20,18 @@ from pegbox.data.quality.boilerplate import Boilerplate
 from pegbox.data.quality.base import Check, Context, Deadline
 from pegbox.data.quality.characters import Characters
 from pegbox.data.quality.codes import CODES, Severity
-from pegbox.data.quality.duplicates import DuplicatesCheck
+from pegbox.data.quality.contradictions import Contradictions
+from pegbox.data.quality.duplicates import Duplicates
 from pegbox.data.quality.endings import Endings
 from pegbox.data.quality.findings import Finding
 from pegbox.data.quality.grounding import Grounding
+from pegbox.data.quality.leakage import leaks
 from pegbox.data.quality.lengths import Lengths
 from pegbox.data.quality.markers import Markers
 from pegbox.data.quality.order import Order
+from pegbox.data.quality.preferences import Preferences
 from pegbox.data.quality.profile import Profile
+from pegbox.data.quality.refusals import Refusals
 from pegbox.data.quality.rendering import Rendering
 from pegbox.data.quality.secrets import Secrets, redact
 from pegbox.data.quality.turns import Turns
@@ -37,8 +41,8 @@ from pegbox.data.rows import guess_method
 from pegbox.data.survey import Survey, Target, facts, survey
 
 CHECKS: tuple[type[Check], ...] = (
-    Turns, Rendering, DuplicatesCheck, Secrets, Lengths, Endings, Balance, Profile, Boilerplate, Affixes, Markers,
-    Characters, Order, Grounding,
+    Turns, Rendering, Duplicates, Contradictions, Refusals, Secrets, Lengths, Endings, Balance, Profile, Boilerplate,
+    Affixes, Markers, Characters, Order, Grounding, Preferences,
 )  # fmt: skip
 _GRAVITY = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 
@@ -181,6 +185,8 @@ def _judge(looked: Looked, checks: Sequence[Check]) -> None:
         looked.not_run["Q12"] = "no validation file was given"
     elif corpus.context.deadline.over:
         looked.not_run["Q12"] = "no time was left"
+    else:
+        looked.findings += leaks(corpus, looked.validation.corpus)
 
 
 def _shown(found: Survey, target: Target) -> tuple[Shown, ...]:

@@ -16,12 +16,9 @@ from pegbox.data import strict_json
 from pegbox.data.changes import CHANGED, REMOVED, Change, Output, OutputError
 from pegbox.data.count import Count, TokenCounter
 from pegbox.data.lines import MAX_LINE_BYTES
-from pegbox.data.quality import near
-from pegbox.data.quality.answers import SHORT_ANSWER
 from pegbox.data.quality.base import Context
 from pegbox.data.quality.columns import Column
-from pegbox.data.quality.corpus import Corpus
-from pegbox.data.quality.forest import Pairs
+from pegbox.data.quality.duplicates import near_pairs
 from pegbox.data.quality.text import excerpt
 from pegbox.data.rewrite import rewrite, texts
 from pegbox.data.rows import Row, guess_method, read_rows
@@ -151,24 +148,13 @@ def _leave_out_near(found: _Judged, file: BinaryIO) -> None:
     """A row goes if it is nearly the same as an earlier one that stays; not for being like one that goes itself."""
     file.seek(0)
     corpus = survey(file, method=found.judge.method, which="training", target=None, context=Context(), keep=True).corpus
-    alike = _safely_alike(corpus)
+    alike, systems = near_pairs(corpus), corpus.systems.load()  # two answers that conflict make no pair
+    alike = alike.where(systems[alike.first] == systems[alike.second])
     rows = np.searchsorted(found.lines, corpus.lines.load())  # of the corpus, among all rows
     for one, other in sorted(zip(rows[alike.second].tolist(), rows[alike.first].tolist(), strict=True)):
         if found.verdicts[one] <= MENDED and found.verdicts[other] <= MENDED:
             found.verdicts[one] = NUMBERS["Q07", "near-duplicate"]
             found.firsts[one] = other
-
-
-def _safely_alike(corpus: Corpus) -> Pairs:
-    """Pairs of which one row can go and nothing is lost: the systems are equal, and so are the answers, unless these
-    are long. Two short answers to nearly the same prompt contradict each other, and which is right only a person
-    knows."""
-    alike = near.talk_pairs(corpus)
-    known, systems = near.sketches(corpus), corpus.systems.load()
-    answers, said = known.answers.load(), known.said.load()
-    one, other = alike.first, alike.second
-    long = (said[one] > SHORT_ANSWER) & (said[other] > SHORT_ANSWER)
-    return alike.where((systems[one] == systems[other]) & (long | (answers[one] == answers[other])))
 
 
 # --- second reading: the new file ----------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Which encoding a text file is in. A guess that is not sure is refused: a wrong one spoils every row in silence.
 
 UTF-8 proves itself: other text hardly ever passes for it. Japanese encodings are taken only where the result holds
-kana, as Japanese text does; what is left is taken for Western where accented letters stand alone, as they mostly do in French or German.
+kana, as Japanese text does. What is left is taken for Western where accented letters stand alone, as they mostly do in
+French or German.
 """
 
 import codecs
@@ -67,7 +68,7 @@ def _without_bom(head: bytes) -> str:
         return "utf-16-le"
     if even > 0.4 * len(head) / 2 and even > 10 * odd:
         return "utf-16-be"
-    raise TableError("the file is binary, no text; save it as CSV, XLSX, Parquet or JSONL")
+    raise TableError("the file holds zero bytes, as binary files do; save it as CSV, XLSX, Parquet or JSONL")
 
 
 def _first_wrong_byte(file: BinaryIO) -> int | None:

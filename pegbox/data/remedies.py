@@ -95,7 +95,7 @@ class Watch:
         for name, least in _LEAST_PREFIX.items():
             start = _to_word_start(self._affixes[name].found)
             if len(start) >= least:
-                remedy = self._affix(name, start, "begin with", advised=name == COMPLETION_PREFIX)
+                remedy = self._affix(name, start, "begin with", advised=_is_label(name, start))
                 found.append(remedy)
         for name in (PROMPT_SUFFIX, COMPLETION_SUFFIX):
             ending = _to_word_end(self._affixes[name].found[::-1])
@@ -158,6 +158,11 @@ def _without(text: str, affix: str, *, at_start: bool) -> str:
     bare = text.strip()
     cut = bare.removeprefix(affix).lstrip() if at_start else bare.removesuffix(affix).rstrip()
     return cut if cut and len(cut) < len(bare) else text
+
+
+def _is_label(name: str, prefix: str) -> bool:
+    """Whether completions begin with a label, like "Answer:", rather than with words that belong to them."""
+    return name == COMPLETION_PREFIX and not _WORD.match(prefix[-1])
 
 
 def _to_word_start(prefix: str) -> str:

@@ -157,23 +157,25 @@ def _shared(corpus: Corpus, chosen: NDArray[np.bool_], by: str) -> int:
 def choose(groups: Numbers, classes: Numbers, wanted: int, seed: int) -> NDArray[np.bool_]:
     """The rows to validate on: whole groups, drawn by the seed, about `wanted` rows, each class by its share.
 
-    A group counts as of the class of its first row. The last group of a class is never drawn.
+    A group is drawn only where each of its classes has room for it and has another group that stays.
     """
     if not len(groups):
         return np.zeros(0, np.bool_)
-    sizes = np.bincount(groups)
-    _, first = np.unique(groups, return_index=True)
-    of = classes[first]  # of each group
-    order = np.random.default_rng(seed).permutation(len(sizes))
-    room = _quotas(np.bincount(classes), wanted)
-    left = np.bincount(of)  # groups of each class that are not drawn
-    drawn = np.zeros(len(sizes), np.bool_)
-    for group in order:
-        class_ = of[group]
-        if sizes[group] <= room[class_] and left[class_] > 1:
+    n_classes = int(classes.max()) + 1
+    cells, rows = np.unique(groups * n_classes + classes, return_counts=True)  # a cell: one class in one group
+    starts = np.searchsorted(cells, np.arange(int(groups.max()) + 2) * n_classes).tolist()
+    of = (cells % n_classes).tolist()
+    sizes = rows.tolist()
+    room = _quotas(np.bincount(classes), wanted).tolist()
+    left = np.bincount(cells % n_classes).tolist()  # groups of each class that are not drawn
+    drawn = np.zeros(len(starts) - 1, np.bool_)
+    for group in np.random.default_rng(seed).permutation(len(drawn)).tolist():
+        parts = range(starts[group], starts[group + 1])
+        if all(sizes[cell] <= room[of[cell]] and left[of[cell]] > 1 for cell in parts):
             drawn[group] = True
-            room[class_] -= sizes[group]
-            left[class_] -= 1
+            for cell in parts:
+                room[of[cell]] -= sizes[cell]
+                left[of[cell]] -= 1
     return drawn[groups]
 
 

@@ -27,7 +27,7 @@ _MAX_ANSWERS = 5  # of a group that are compared with its most common one
 _GRAVE = 0.8  # a ceiling below which the file teaches what nobody wants
 
 
-class ContradictionsCheck:
+class Contradictions:
     """Needs nothing of the first reading: rows are compared when all are there."""
 
     codes = ("Q09", "Q10")

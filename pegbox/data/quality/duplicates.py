@@ -19,7 +19,7 @@ from pegbox.data.quality.worst import many, percent
 STOPPED = " (time ran out before all rows were compared)"
 
 
-class DuplicatesCheck:
+class Duplicates:
     """Needs nothing of the first reading: rows are compared when all are there."""
 
     codes = ("Q06", "Q07", "Q08")

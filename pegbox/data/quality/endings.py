@@ -21,7 +21,8 @@ from pegbox.data.quality.text import digest
 from pegbox.data.quality.worst import ending, many, percent
 
 _FEWEST = 50  # answers; of fewer no habit can be told
-_SHORT = 20  # characters; a shorter answer is a label. Wide letters (kana, kanji, hangul) count as two
+_SHORT = 20  # characters; shorter answers make no habit. Wide letters (kana, kanji, hangul) count as two
+_SHORTEST = 8  # characters; a shorter answer is a "yes" or a name, and whole
 _DISTINCT = 0.3  # share of answers that differ, under which they are labels
 _FULL_STOP_HABIT = 0.9
 _STRICT_HABIT = 0.97  # of ends that could as well be meant: a figure; a bracket left open
@@ -64,14 +65,14 @@ class Endings:
 
     def _add(self, text: str) -> None:
         start = text.rfind("\n") + 1
-        line = text[max(start, len(text) - 200) :]
+        line = text[start : start + 60].lstrip()
         self._at.append(self._rows)
         short = len(text) < _SHORT and not text.isascii()
         self._width.append(sum(_width(c) for c in text) if short else len(text))
         self._last.append(_last(text) + (_LISTED if _LIST_LINE.match(line) else 0))
-        opening = _NUMBER.sub("0", text[start : start + 16]).split(None, 1)[0] if start else ""
-        self._opening.append(digest(opening) if opening else 0)
-        self._tail.append(digest(_NUMBER.sub("0", line)[-6:]))
+        opening = _NUMBER.sub("0", line[:16]).split(None, 1) if start else []
+        self._opening.append(digest(opening[0]) if opening else 0)
+        self._tail.append(digest(_NUMBER.sub("0", text[max(start, len(text) - 60) :])[-6:]))
         paired, unclosed = _pairs(text)
         self._paired.append(paired)
         self._unclosed.append(unclosed)
@@ -83,13 +84,13 @@ class Endings:
         at = self._at.load()
         if len(np.unique(corpus.answers.load()[at])) < _DISTINCT * len(at):
             return
-        long = width >= _SHORT
+        long, enough = width >= _SHORT, width >= _SHORTEST
         last = self._last.load()
         closing, habit = self._without_closing(last)
-        left_open = self._open(last) & long
+        left_open = self._open(last) & enough
         if habit:  # an answer that has the usual closing was not cut off
             left_open &= closing
-        reasons = np.stack([_mid_sentence(last, long), closing & long, left_open])
+        reasons = np.stack([_mid_sentence(last, long, enough), closing & enough, left_open])
         cut = np.flatnonzero(reasons.any(axis=0))
         if len(cut):
             yield self._finding(corpus, at[cut], reasons[:, cut], habit)
@@ -140,19 +141,21 @@ class Endings:
         )  # fmt: skip
 
 
-def _mid_sentence(last: NDArray[np.uint8], long: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which answers lack the full stop (or closing mark) that nearly all end with. Lines of lists have their own
-    habit: there often none has a full stop."""
+def _mid_sentence(
+    last: NDArray[np.uint8], long: NDArray[np.bool_], enough: NDArray[np.bool_]
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Which answers, if long enough, lack the full stop (or closing mark) that nearly all long ones end with. Lines of
+    lists have their own habit: there often none has a full stop."""
     found = np.zeros(len(last), dtype=bool)
     for listed in (False, True):
-        of = long & ((last >= _LISTED) == listed)
+        like = (last >= _LISTED) == listed
         how = last % _LISTED
-        n = int(of.sum())
-        ended = int((of & (how <= _CLOSED)).sum())
+        n = int((like & long).sum())
+        ended = int((like & long & (how <= _CLOSED)).sum())
         if n >= _FEWEST and ended >= _FULL_STOP_HABIT * n:
-            found |= of & (how == _OPEN)
+            found |= like & enough & (how == _OPEN)
             if ended >= _STRICT_HABIT * n:
-                found |= of & (how == _FIGURE)
+                found |= like & enough & (how == _FIGURE)
     return found
 
 

@@ -14,6 +14,7 @@ from pegbox.data.quality.base import Context
 from pegbox.data.quality.codes import Severity
 from pegbox.data.quality.columns import Column
 from pegbox.data.quality.corpus import Corpus
+from pegbox.data.quality.declining import declines
 from pegbox.data.quality.findings import MAX_LINES, MAX_SAMPLES, Finding, Place, Sample, finding
 from pegbox.data.quality.items import Item
 from pegbox.data.quality.text import digest, excerpt, normalise
@@ -25,6 +26,8 @@ _COMPARED = 4_000  # characters of an answer; longer ones are compared by their 
 _REPEATED = 40  # characters of a prompt that are no coincidence in an answer
 _FEWEST = 30  # pairs that a bias can be told from
 _LONGER = 0.7  # share of pairs in which one side is the longer
+_BY = 1.1  # times as long, on average, that matters
+_REFUSALS = 0.01  # share of pairs in which one side alone refuses
 _SURE = 1.96  # standard errors: a 95 % interval
 
 # kind: severity, sentence, remedy
@@ -64,6 +67,7 @@ class Preferences:
         self._kinds = {kind: Worst() for kind in _KINDS}
         self._longer = [0, 0]  # pairs in which the preferred answer is longer, shorter
         self._ratios = [0.0, 0.0]  # sum and sum of squares of log(preferred / rejected characters)
+        self._refusing = (Worst(), Worst())  # pairs in which only the preferred answer refuses; only the other
         self._at = Column("I")  # position in the corpus
         self._keys = Column("Q")  # a hash of the prompt and both answers, in either order
         self._order = Column("B")  # which of the two is preferred
@@ -79,6 +83,9 @@ class Preferences:
             self._kinds[kind[0]].add_sample(item.line, _both(item, chosen, rejected), kind[1])
         if kind is None or kind[0] != "empty-side":
             self._measure(len(chosen), len(rejected))
+            refuses = declines(chosen)
+            if refuses != declines(rejected):
+                self._refusing[not refuses].add_sample(item.line, _both(item, chosen, rejected))
         question = item.question.strip()
         if len(question) >= _REPEATED and question in chosen:
             self._kinds["prompt-repeated"].add(item, item.answer_index, around=chosen.find(question))
@@ -112,6 +119,7 @@ class Preferences:
                               samples=pairs.samples, severity=severity, fix=fix)  # fmt: skip
         yield from self._contradictory(corpus)
         yield from self._length_bias()
+        yield from self._refusals()
 
     def _contradictory(self, corpus: Corpus) -> Iterator[Finding]:
         """Pairs of the same prompt and the same two answers that were preferred both ways."""
@@ -154,6 +162,8 @@ class Preferences:
         error = math.sqrt(max(self._ratios[1] / pairs - mean * mean, 0.0) / pairs)
         low, high = sorted((math.exp(mean - _SURE * error), math.exp(mean + _SURE * error)))
         ratio = math.exp(mean)
+        if 1 / _BY < ratio < _BY:
+            return
         word = "longer" if side == 0 else "shorter"
         yield finding(
             "Q23", "length-bias",
@@ -162,6 +172,22 @@ class Preferences:
             count=self._longer[side], rows=self._pairs, severity=Severity.WARNING, threshold=_LONGER,
             fix=f"Add pairs in which the {'shorter' if side == 0 else 'longer'} answer is the better one.",
             data={"share": round(share, 4), "ratio": round(ratio, 4), "interval": [round(low, 4), round(high, 4)]},
+        )  # fmt: skip
+
+    def _refusals(self) -> Iterator[Finding]:
+        """Pairs of a refusal and an answer: they teach when to refuse, whatever else they were meant for."""
+        preferred, other = self._refusing
+        n = preferred.count + other.count
+        if n <= _REFUSALS * self._pairs:
+            return
+        yield finding(
+            "Q23", "one-sided-refusals",
+            f"In {many(n, 'pair')} ({percent(n / self._pairs)}) one answer alone refuses: the preferred one in "
+            f"{preferred.count:,}, the other in {other.count:,}.",
+            count=n, rows=self._pairs, lines=sorted(preferred.lines + other.lines), severity=Severity.INFO,
+            samples=[*preferred.samples[:3], *other.samples[:2]], threshold=_REFUSALS,
+            fix="Keep them if the model is to learn when to refuse; else balance the two sides.",
+            data={"preferred": preferred.count, "other": other.count},
         )  # fmt: skip
 
 

@@ -87,6 +87,22 @@ def test_the_ratio_is_the_geometric_mean():
     assert feed(Preferences, rows, "dpo")["length-bias"].data["ratio"] == pytest.approx(2.0)
 
 
+def test_pairs_of_a_refusal_and_an_answer():
+    rows = [
+        pair(f"Question {i}?", f"The answer to that is number {i}.", f"I would say that is number {i + 1}.")
+        for i in range(95)
+    ]
+    rows += [
+        pair(f"May I {i}?", "I'm sorry, but I can't help you with that.", f"Of course, here is way {i}.")
+        for i in range(4)
+    ]
+    rows += [pair("May I, then?", "Of course, here is a way.", "I'm sorry, but I can't help you with that.")]
+    found = feed(Preferences, rows, "dpo")["one-sided-refusals"]
+    assert found.text == "In 5 pairs (5.0 %) one answer alone refuses: the preferred one in 4, the other in 1."
+    assert (found.lines, found.severity) == ((96, 97, 98, 99, 100), Severity.INFO)
+    assert feed(Preferences, rows[:95], "dpo") == {}
+
+
 def test_few_pairs_show_no_bias():
     assert feed(Preferences, [pair(f"{i}?", "a" * 40, "b" * 10) for i in range(20)], "dpo") == {}
 
@@ -125,4 +141,6 @@ def test_real_pairs():
     found = feed(Preferences, rows, "dpo")
     for kind, one in found.items():
         print(kind, one.text, [[p.excerpt[:70] for p in s.places] for s in one.samples[:2]])
-    assert "length-bias" not in found  # harmless answers are short ones
+    assert "length-bias" not in found
+    refusals = found["one-sided-refusals"].data
+    assert refusals["preferred"] > 2 * refusals["other"]  # the set is about harmlessness
