@@ -1,15 +1,16 @@
 """A row as the checks see it: turns of text, whatever format it came in."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from pegbox.data import toolcalls
 from pegbox.data.formats import Conversation, Message, Preference, PromptCompletion, Record, Reinforcement
 from pegbox.data.rows import Row
 
 
-@dataclass(slots=True)
+@dataclass
 class Item:
-    """One good row. Not frozen for speed alone: nobody changes it.
+    """One good row. Not frozen, for speed alone: nobody changes it. What is asked of it often is kept.
 
     A prompt/completion row is a user's and an assistant's turn. A preference pair is its prompt and the preferred
     answer, with the other one in `rejected`. A reinforcement row has no answer.
@@ -24,31 +25,31 @@ class Item:
     tools: tuple[dict[str, object], ...] = field(default=())
     rejected: str | None = None  # of a preference pair
 
-    @property
+    @cached_property
     def system(self) -> str:
         """The instructions before the talk; "" if there are none."""
         told = [t for r, t in zip(self.roles, self.texts, strict=True) if r in ("system", "developer")]
         return "\n".join(told)
 
-    @property
+    @cached_property
     def answer_index(self) -> int:
         """The last learnt turn; -1 where there is none."""
         return max((i for i, learnt in enumerate(self.trained) if learnt), default=-1)
 
-    @property
+    @cached_property
     def answer(self) -> str:
         """The last text that is learnt; "" where there is none."""
         at = self.answer_index
         return self.texts[at] if at >= 0 else ""
 
-    @property
+    @cached_property
     def question(self) -> str:
         """What the last learnt answer replies to: the turn before it, if that is not the system's."""
         at = self.answer_index if self.answer_index >= 0 else len(self.roles)
         spoken = [i for i in range(at) if self.roles[i] not in ("system", "developer")]
         return self.texts[spoken[-1]] if spoken else ""
 
-    @property
+    @cached_property
     def prompt(self) -> str:
         """All that is said before the last learnt answer, bar the system's words; one turn a paragraph, and turns of
         a longer talk begin with who speaks."""
@@ -58,7 +59,7 @@ class Item:
             return self.texts[spoken[0]]
         return "\n\n".join(f"{self.roles[i]}: {self.texts[i]}" for i in spoken)
 
-    @property
+    @cached_property
     def talk(self) -> str:
         """All turns but the system's, the answers included."""
         return "\n\n".join(t for r, t in zip(self.roles, self.texts, strict=True) if r not in ("system", "developer"))
