@@ -24,10 +24,10 @@ _BOMS = (  # the longer ones first: UTF-32's begins with UTF-16's
 _KANA = re.compile("[\u3041-\u30ff]")  # full-width; half-width ones are what Western letters look like in cp932
 _BEYOND = re.compile("[^\x00-\x7f]")
 _ACCENTED = re.compile(rb"[\x80-\xff]")
-_RUNS = re.compile(rb"[\x80-\xff]{2,}")
+_RUNS = re.compile(rb"[\x80-\xff]{3,}")
 _VALID_UTF8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _KANA_SHARE = 0.1
-_RUN_SHARE = 0.4  # Cyrillic or Chinese would be above 0.9
+_RUN_SHARE = 0.2  # of the bytes beyond ASCII that stand three or more together: most in Cyrillic or Chinese
 _NAMES = {"cp932": "Shift_JIS (cp932)", "euc_jp": "EUC-JP", "cp1252": "Windows-1252", "latin-1": "Latin-1"}
 
 

@@ -187,7 +187,12 @@ def test_older_encodings(text: str, encoding: str, found: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "encoding"),
-    [("Привет и пока", "cp1251"), ("我的卡还没有到。", "gb18030"), ("카드가 아직 안 왔어요", "cp949")],
+    [
+        ("Привет и пока", "cp1251"),
+        ("我的卡还没有到。", "gb18030"),
+        ("我的卡還沒有到，請問什麼時候會寄來？", "big5"),
+        ("카드가 아직 안 왔어요", "cp949"),
+    ],
 )
 def test_what_cannot_be_told_is_refused_and_not_garbled(tmp_path: Path, text: str, encoding: str) -> None:
     path = put(tmp_path, "a.csv", ("prompt,completion\n" + f"{text},ok\n" * 5).encode(encoding))
