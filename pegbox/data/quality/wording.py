@@ -15,9 +15,9 @@ from pegbox.data.quality.text import normalise
 
 SHORT = 300  # characters up to which a ratio of edits says more than common runs
 _NUMBER = re.compile(r"(?:(?<![\w.,])-)?\d+(?:[.,:/]\d+)*|[〇一二三四五六七八九十百千万億]+")
-_DENSE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff"
+_DENSE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fff\u3005-\u3007\u3041-\u30fa\u30fc-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[ぁ-ゖー]+|[ァ-ヺー]+|[一-鿿々]+|[{_DENSE}]|(?:(?![{_DENSE}])\w)+(?:['’](?:(?![{_DENSE}])\w)+)*")
-_TOKEN = re.compile(rf"[{_DENSE}]|(?:(?![{_DENSE}])\w)+")
+_TOKEN = re.compile(rf"[{_DENSE}]+|(?:(?![{_DENSE}])\w)+")
 DENSE = re.compile(f"[{_DENSE}]")
 
 
@@ -95,10 +95,19 @@ def difference(one: str, other: str) -> Difference:
 
 
 def common_words(one: str, other: str) -> float:
-    """F1 of the words that two texts share (of characters, in scripts without spaces), as SQuAD scores answers."""
-    ours, theirs = Counter(_TOKEN.findall(normalise(one))), Counter(_TOKEN.findall(normalise(other)))
+    """F1 of the words that two texts share, as SQuAD scores answers; of pairs of characters where words are not told
+    apart."""
+    ours, theirs = _tokens(one), _tokens(other)
     common = (ours & theirs).total()
     return 2 * common / (ours.total() + theirs.total()) if common else 0.0
+
+
+def _tokens(text: str) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for run in _TOKEN.findall(normalise(text)):
+        pairs = len(run) > 1 and DENSE.match(run)
+        found.update([run[i : i + 2] for i in range(len(run) - 1)] if pairs else [run])
+    return found
 
 
 def _plain_number(number: str) -> str:
