@@ -18,7 +18,7 @@ import pegbox.data
 from pegbox.data import reading
 from pegbox.data.check import CHECKS, check
 from pegbox.data.formats import parse_row
-from pegbox.data.quality import characters, lengths, markers, preferences, rendering, shapes, turns
+from pegbox.data.quality import characters, leakage, lengths, markers, preferences, rendering, shapes, turns
 from pegbox.data.quality.codes import CODES, Code
 from pegbox.data.quality.findings import Finding
 from pegbox.data.rows import method_of
@@ -88,6 +88,7 @@ TABLES = {
     "Q01": {*(kind for _, kind in reading._SIGNS), "template-refuses", "unknown-format", "bad-field"},
     "Q02": set(turns._KINDS),
     "Q03": set(rendering._KINDS),
+    "Q12": set(leakage._SAID),
     "Q13": {*shapes.KINDS, "made-up"},
     "Q15": {f"{word}-{role}" for word in ("long", "short") for role in lengths._ROLES},
     "Q18": {"same-opening", "same-ending", "upper-case-prompts", "upper-case-completions"},
@@ -196,7 +197,7 @@ def answer(row: dict[str, Any]) -> str:
 
 
 def _findings(code: str, training: list[dict[str, Any]], valid: list[dict[str, Any]], folder: Path) -> list[Finding]:
-    if code not in {*reading.CODES, *(c for one in CHECKS for c in one.codes)}:
+    if code not in {*reading.CODES, "Q12", *(c for one in CHECKS for c in one.codes)}:
         pytest.skip("the check does not look for it yet")
     template = load_template(MODEL) if code == "Q08" else style("gemma" if code == "Q03" else "chatml")
     target = Target("a-model", MODEL if code == "Q08" else folder, template, LIMITS.get(code, 100_000))
