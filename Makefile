@@ -32,7 +32,7 @@ $(VENV)/done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip setuptools
 	@# setuptools warns about every editable install; nothing follows from it
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,test,lint]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,tables,test,lint]'
 	@touch $@
 
 # The 2023 client can't live beside today's, so it has an environment of its own.
