@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from pegbox.cli import chat, check, compare, files, jobs, models, screen
+from pegbox.cli import chat, check, clean, compare, files, jobs, models, prepare, screen, split
 from pegbox.cli.client import Address
 from pegbox.cli.serve import serve
 from pegbox.errors import PegboxError
@@ -60,6 +60,9 @@ def _root(
 
 app.command()(serve)
 app.command()(check.check)
+app.command()(prepare.prepare)
+app.command()(clean.clean)
+app.command()(split.split)
 app.add_typer(models.app)
 app.add_typer(files.app)
 app.add_typer(jobs.app)

@@ -16,8 +16,8 @@ from pegbox.data.epochs import auto_epochs
 from pegbox.data.openai_count import count_openai
 from pegbox.data.quality.affixes import Affixes
 from pegbox.data.quality.balance import Balance
-from pegbox.data.quality.boilerplate import Boilerplate
 from pegbox.data.quality.base import Check, Context, Deadline
+from pegbox.data.quality.boilerplate import Boilerplate
 from pegbox.data.quality.characters import Characters
 from pegbox.data.quality.codes import CODES, Severity
 from pegbox.data.quality.contradictions import Contradictions
@@ -25,6 +25,7 @@ from pegbox.data.quality.duplicates import Duplicates
 from pegbox.data.quality.endings import Endings
 from pegbox.data.quality.findings import Finding
 from pegbox.data.quality.grounding import Grounding
+from pegbox.data.quality.languages import Languages
 from pegbox.data.quality.leakage import leaks
 from pegbox.data.quality.lengths import Lengths
 from pegbox.data.quality.markers import Markers
@@ -42,7 +43,7 @@ from pegbox.data.survey import Survey, Target, facts, survey
 
 CHECKS: tuple[type[Check], ...] = (
     Turns, Rendering, Duplicates, Contradictions, Refusals, Secrets, Lengths, Endings, Balance, Profile, Boilerplate,
-    Affixes, Markers, Characters, Order, Grounding, Preferences,
+    Affixes, Languages, Markers, Characters, Order, Grounding, Preferences,
 )  # fmt: skip
 _GRAVITY = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 
