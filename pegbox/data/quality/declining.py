@@ -48,7 +48,7 @@ _HABIT = _any(  # what "I don't …" declines
     "disclose", "reveal", "engage", "participate", "speculate", "take sides", "make (?!a difference|sense)",
     r"have (?:any |an? )?(?:personal |political )?(?:opinions?|beliefs|views|feelings|preferences)\b",
 )  # fmt: skip
-_BE = "(?:'m|am|'re|are|was)"
+_BE = "(?:'m|am|'re|are)"
 _DONT = "(?:don't|do not)"
 _NOT = _any(
     "can't", "cannot", "can not", "won't", "will not", "shouldn't", "should not", "couldn't possibly",
@@ -65,7 +65,9 @@ _NOT = _any(
     "prefer not to",
     "refuse to",
 )  # fmt: skip
-_ADVERB = r"(?: (?:\w+ly|actually|just|be able to|ever|also|either|in (?:good|clear) \w+|and (?:will not|won't)))*"
+_ADVERB = (
+    r"(?: (?:\w+ly|in any way|actually|just|be able to|ever|also|either|in (?:good|clear) \w+|and (?:will not|won't)))*"
+)
 _LEAD = (
     r"(?:^|[,;:–—-] ?|[.!?…]+ +| (?=(?:and|but|so) ))(?:"
     + _any(
@@ -82,13 +84,26 @@ _MUST = _any(
     "have to",
     "need to",
     "(?:'ll| will|'m going to| am going to) have to",
+    "(?:'m|am) going to",
     "(?:would|'d) like to",
     "will",
     "shall",
 )
+# After an apology nearly anything that "I" can't do is declined, but for what was tried.
+_TRIED = _any(
+    "find", "locate", "see", "hear", "understand", "get", "reach", "believe", "wait", "recall", "imagine", "agree",
+    "think", "keep you",
+    "make it", "come", "attend", "quite", "stop", "confirm", "verify", "reproduce", "be", "blame", "say",
+    "do (?!any|that|this)",
+)  # fmt: skip
+_SORRY = r"(?:sorry|afraid|unfortunately|regrettably|apologi[sz]e|apologies)\b[^.!?“\"]{0,40}?\b"
 _ENGLISH = re.compile(
-    _LEAD
+    _SORRY + rf"(?:i|we) ?(?:can't|cannot|can not|won't|will not|{_BE} (?:unable"
+    _SORRY + rf"|not able) to) (?!{_TRIED}\b)\w+|" + _LEAD
     + _any(
+        r"(?:i|we)(?: have|'ve) been (?:instructed|told|asked|trained|programmed) not to\b",
+        rf"(?:i|we) {_DONT} have (?:the |any )?(?:ability|permission|capability|authority) to\b",
+        r"[^.!?]{0,60}\b(?:that|which) (?:i|we) (?:can't|cannot|won't|am unable to|am not able to) " + _DO,
         rf"(?:i|we)(?: (?:\w+ly|just|also|still))? ?{_NOT}{_ADVERB} {_DO}",
         rf"(?:i|we) {_DONT}{_ADVERB} {_HABIT}",
         "(?:i'm |i am )(?:really |very |so )?(?:afraid|sorry)[, ]+(?:but )?(?:i |we )?(?:can't|cannot"
@@ -120,6 +135,7 @@ _BARE = re.compile(
 _AGAINST = re.compile(
     r"(?:my|our) (?:programming|guidelines?|polic(?:y|ies)|rules|makers?|creators?)[^.!?]{0,30}(?:n't|\bnot"
     r"|prevent|forbid|prohibit)"
+    r"|outside (?:of )?(?:the |my |our )?(?:scope|area|field) of (?:this|my|our|what)"
     r"|(?:violat|against|conflicts? with|contrary to|outside|beyond)\w*(?: of)?(?: what (?:i|we) can|(?: my"
     r"| our)(?: \w+){0,2} "
     r"(?:guideline|polic|programming|principle|value|rule|terms|scope|capabilit|purpose|ethic|expertise|abilit"
