@@ -97,9 +97,10 @@ _TRIED = _any(
     "do (?!any|that|this)",
 )  # fmt: skip
 _SORRY = r"(?:sorry|afraid|unfortunately|regrettably|apologi[sz]e|apologies)\b[^.!?“\"]{0,40}?\b"
+_WONT = rf"(?:can't|cannot|can not|won't|will not|{_BE} (?:unable|not able) to)"
 _ENGLISH = re.compile(
-    _SORRY + rf"(?:i|we) ?(?:can't|cannot|can not|won't|will not|{_BE} (?:unable"
-    _SORRY + rf"|not able) to) (?!{_TRIED}\b)\w+|" + _LEAD
+    rf"{_SORRY}(?:i|we) ?{_WONT} (?!{_TRIED}\b)\w+|"
+    + _LEAD
     + _any(
         r"(?:i|we)(?: have|'ve) been (?:instructed|told|asked|trained|programmed) not to\b",
         rf"(?:i|we) {_DONT} have (?:the |any )?(?:ability|permission|capability|authority) to\b",
