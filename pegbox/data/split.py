@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from pegbox.data.changes import OutputError, copy_line, part, refuse_to_lose, settle
 from pegbox.data.lines import read_lines
-from pegbox.data.quality import near
 from pegbox.data.quality.base import Context
 from pegbox.data.quality.corpus import Corpus
+from pegbox.data.quality.duplicates import near_pairs
+from pegbox.data.quality.leakage import groups as together
+from pegbox.data.quality.near import prompt_pairs
 from pegbox.data.quality.text import digest
 from pegbox.data.rows import guess_method
 from pegbox.data.survey import survey
@@ -101,29 +103,11 @@ def split(
 
 
 def groups_of(corpus: Corpus, by: str) -> Numbers:
-    """Of each good row the number of its group, from 0. By prompt, rows are together whose prompts are equal or nearly
-    so, or that are nearly the same as a whole; rows without a prompt are where all of them is equal."""
-    rows, prompts = corpus.rows.load(), corpus.prompts.load()
-    groups = _numbered(np.where(prompts == _NO_PROMPT, rows, prompts) if by == "prompt" else rows)
-    if by == "prompt":
-        for alike in (near.prompt_pairs(corpus), near.talk_pairs(corpus)):
-            groups = join(alike.first, alike.second, groups)
-    return groups
-
-
-def join(first: Numbers, second: Numbers, groups: Numbers) -> Numbers:
-    """The groups, with those of each pair of rows made one."""
-    parents = list(range(int(groups.max()) + 1)) if len(groups) else []
-
-    def root(group: int) -> int:
-        while parents[group] != group:
-            parents[group] = parents[parents[group]]
-            group = parents[group]
-        return group
-
-    for one, other in zip(groups[first].tolist(), groups[second].tolist(), strict=True):
-        parents[root(one)] = root(other)
-    return _numbered(np.array([root(group) for group in range(len(parents))], dtype=np.int64)[groups])
+    """Of each good row the number of its group, from 0. By prompt, rows are together that are equal or nearly so, or
+    whose prompts are; by row, only equal ones."""
+    if not len(corpus):
+        return np.zeros(0, np.int64)
+    return _numbered(together(corpus) if by == "prompt" else corpus.rows.load())
 
 
 def classes_of(answers: NDArray[np.uint64]) -> Numbers:
@@ -145,7 +129,7 @@ def _shared(corpus: Corpus, chosen: NDArray[np.bool_], by: str) -> int:
     """What stands on both sides after all."""
     keys = corpus.prompts.load() if by == "prompt" else corpus.rows.load()
     both = np.intersect1d(keys[chosen], keys[~chosen])
-    pairs = (near.prompt_pairs(corpus), near.talk_pairs(corpus)) if by == "prompt" else ()
+    pairs = (prompt_pairs(corpus), near_pairs(corpus)) if by == "prompt" else ()
     return int(np.count_nonzero(both != _NO_PROMPT)) + sum(
         int(np.count_nonzero(chosen[alike.first] != chosen[alike.second])) for alike in pairs
     )

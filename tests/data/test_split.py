@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pegbox.data.changes import OutputError
+from pegbox.data.check import check
 from pegbox.data.prepare import outline, write
-from pegbox.data.split import SplitResult, choose, classes_of, join, split
+from pegbox.data.split import SplitResult, choose, classes_of, split
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -128,11 +129,6 @@ def test_groups_are_never_cut(rows: list[tuple[int, int]], wanted: int, seed: in
     assert not chosen.all()
 
 
-def test_pairs_join_groups() -> None:
-    joined = join(np.array([0, 3]), np.array([1, 4]), np.array([0, 1, 1, 2, 3, 4]))
-    assert [joined[0] == joined[1] == joined[2], joined[3] == joined[4], len(set(joined))] == [True, True, 3]
-
-
 lines = st.lists(st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), max_size=8), max_size=15)
 
 
@@ -183,6 +179,11 @@ def test_banking77_is_split_by_intent(tmp_path: Path) -> None:
     train, valid = sides(result)
     shares = [Counter(json.loads(line)["messages"][-1]["content"] for line in side) for side in (train, valid)]
     assert (result.classes, result.shared, len(shares[1])) == (77, 0, 77)
+    report = check(result.train_path, result.valid_path)
+    leaks = {finding.kind: finding.count for finding in report.findings if finding.code == "Q12"}
+    # Rows are held together whose prompts are like, not those that share some passage or a meaning.
+    assert not leaks.keys() & {"same-row", "same-prompt", "near-prompt"}, leaks
+    assert sum(leaks.values()) <= 0.01 * result.valid
     for intent, rows in shares[0].items():
         assert abs(shares[1][intent] - 0.1 * (rows + shares[1][intent])) <= 2
     assert abs(result.valid - 0.1 * result.rows) <= 5
