@@ -32,10 +32,11 @@ _LEAST_HAN = 10  # without kana: fewer may be a Japanese title as well as a Chin
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]{0,200}`|https?://\S{0,300}|<[^<>\n]{1,80}>|\$[^$\n]{1,200}\$", re.DOTALL)
 _DATA = re.compile(r"\s*[{\[<]|\s*(?:SELECT|INSERT|import|from|def|function|#include|<\?php)\b")
 _WORD = re.compile(r"[^\W\d_]{2,}")
-_KANA = re.compile("[ぁ-ヺｦ-ﾝ]")
-_HAN = re.compile("[㐀-鿿]")
-_HANGUL = re.compile("[가-힣]")
-_ASIAN = re.compile("[㐀-鿿ぁ-ヺｦ-ﾝ가-힣]")
+_KANA = re.compile("[ぁ-ヺｦ-ﾝ]+")
+_HANGUL = re.compile("[가-힣]+")
+_ASIAN = re.compile("[㐀-鿿ぁ-ヺｦ-ﾝ가-힣]+")
+_OTHER = re.compile("[^\\W\\d_㐀-鿿ぁ-ヺｦ-ﾝ가-힣]+")
+_SCRIPT_HEAD = 120  # characters that tell a script
 _SCRIPTS = (
     ("uk", re.compile("[іїєґІЇЄҐ]")), ("sr", re.compile("[ђјљњћџЂЈЉЊЋЏ]")), ("ru", re.compile("[а-яА-ЯёЁ]")),
     ("el", re.compile("[α-ωΑ-Ωά-ώ]")), ("he", re.compile("[א-ת]")), ("fa", re.compile("[پچژگی]")),
@@ -72,22 +73,27 @@ def _by_words(words: list[str]) -> str | None:
 
 def _by_script(head: str) -> str | None:
     """The language that the script tells; "" where it leaves doubt; None where the script is Latin."""
-    asian = len(_ASIAN.findall(head))
-    latin = sum(c.isalpha() for c in head) - asian
+    head = head[:_SCRIPT_HEAD]
+    asian = _count(_ASIAN, head)
+    latin = _count(_OTHER, head)
     if asian and asian * 2 >= latin:  # one such character is a syllable or more
-        kana = len(_KANA.findall(head))
+        kana = _count(_KANA, head)
         if kana:
             return "ja" if kana > 1 else ""
-        if len(_HANGUL.findall(head)) * 2 >= asian:
+        if _count(_HANGUL, head) * 2 >= asian:
             return "ko" if asian > 3 else ""
         return "zh" if asian >= _LEAST_HAN else ""
     for language, letter in _SCRIPTS:
         found = letter.search(head)
         if found:
-            of_script = sum(c.isalpha() and c > "\u036f" for c in head)
+            of_script = sum(c > "\u036f" and c.isalpha() for c in head)
             if of_script * 2 > latin:
                 return language if of_script > 5 else ""
     return None
+
+
+def _count(letters: re.Pattern[str], text: str) -> int:
+    return sum(map(len, letters.findall(text)))
 
 
 @cache

@@ -68,7 +68,7 @@ def test_odd_characters_are_named_and_mended(text, kind, meant):
 
 
 _LETTERS = st.text(
-    st.sampled_from("あいうえおカキクケコ漢字東京。、「」ーabcXYZéèàçñöüßÄÖÉ«»“”… \nąęłżČšğışПривет안녕你好ا‌بЖ123")
+    st.sampled_from("あいうえおカキクケコ漢字東京。、「」ーabcXYZéèàçñöüß«»“”… \nąęłżČğışПривет안녕你好ا‌بЖ123")
 )
 
 
