@@ -10,15 +10,21 @@ from pegbox.data.quality.findings import MAX_LINES, Finding, Place, Sample, find
 from pegbox.data.quality.text import excerpt
 from pegbox.data.survey import Survey, Target
 
+MIN_EXAMPLES = 10  # the API's rule
 CODES = ("Q01", "Q04", "Q05")
 _LIMITS = (512, 1_024, 2_048, 4_096, 8_192, 16_384, 32_768, 65_536)
 _MANY_CUT = 0.2  # of rows: from here on cutting is an error
 _LITTLE_LEARNT = 0.01  # of tokens
 
 
-def findings(found: Survey, target: Target | None) -> Iterator[Finding]:
-    """In the order of codes."""
+def findings(found: Survey, target: Target | None, least: int = MIN_EXAMPLES) -> Iterator[Finding]:
+    """In the order of codes. `least` is how many rows a job wants."""
     yield from _unreadable(found)
+    if found.corpus.which == "training" and found.rows < least:
+        yield finding(
+            "Q04", "too-few", f"The file has {found.rows:,} {_rows(found.rows)}; a job wants at least {least}.",
+            count=found.rows, rows=found.rows, fix="Collect more: improvements show from 50 to 100 good rows.",
+        )  # fmt: skip
     if target is not None and found.tokens and found.corpus.method != "reinforcement":
         yield from _nothing_learnt(found, target)
         yield from _truncated(found, target)

@@ -116,10 +116,11 @@ class WordTable:
     def _split(self, text: str) -> list[str]:
         if not self.cuts_at_words:
             return [text]
-        words = text.split(" ")
-        if words == text.split():  # there is no other white space: the usual short text
-            return words
-        return _BETWEEN_WORDS.split(text) if _ODD_SPACE.search(text) else words
+        # The usual text: its only white space is single spaces, none of them at an end. (`isprintable` is true of no
+        # other white space.)
+        if text.isprintable() and "  " not in text and text[:1] != " " and text[-1:] != " ":
+            return text.split(" ")
+        return _BETWEEN_WORDS.split(text) if _ODD_SPACE.search(text) else text.split(" ")
 
 
 def _steps(component: Any) -> list[dict[str, Any]]:

@@ -344,7 +344,6 @@ def test_fault_8_one_limit_for_all_models_and_tools_for_nothing(write: Callable[
     assert many[1] > few[1]
 
 
-@pytest.mark.xfail(strict=True, reason="the check does not say yet that a job wants ten examples")
 def test_fault_9_five_rows_pass(write: Callable[..., Path]) -> None:
     path = write(*[GOOD] * 5)
     script = guide_script.run(path, words)

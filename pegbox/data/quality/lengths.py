@@ -18,7 +18,7 @@ from pegbox.data.quality.items import Item
 from pegbox.data.quality.worst import many, percent, place
 
 Z = 5.0
-_ROLES = {"user": "user", "assistant": "assistant", "tool": "tool's"}
+_ROLES = {"user": "a user", "assistant": "an assistant", "tool": "a tool's"}
 _FEWEST = 30  # turns of a role; of fewer no habit can be told
 _MAD_FLOOR = 0.15  # so that no length between a third and three times the median is ever unusual
 _LONGER, _SHORTER = 100, 40  # characters from the median that an outlier must lie away at least
@@ -80,7 +80,7 @@ class Lengths:
         far = characters[worst[0]]
         than = "longer" if word == "long" else "shorter"
         text = (
-            f"In {many(len(positions), 'row')} ({percent(len(positions) / self._rows)}) a {_ROLES[role]} turn is far "
+            f"In {many(len(positions), 'row')} ({percent(len(positions) / self._rows)}) {_ROLES[role]} turn is far "
             f"{than} than its like: {many(int(far), 'character')} at the most extreme, where {median:,} are usual."
         )
         samples = []

@@ -21,6 +21,7 @@ SEVERITY_WORDS = {Severity.ERROR: "Error", Severity.WARNING: "Warning", Severity
 
 _NAMED_LINES = 6
 _NAMED_PAIRS = 3
+_FEW_CODES = 3  # that are named with their titles, each in a line
 # The joiners that hold emoji and some scripts together, and line ends and tabs, which every view lays out.
 _HARMLESS = "\n\t\u200c\u200d"
 
@@ -199,11 +200,17 @@ def problems(finding: Finding, report: Report) -> list[Problem]:
 
 
 def not_run(report: Report) -> list[str]:
-    """What was not looked for, and why."""
-    return [
-        f"{code} {CODES[code].title if code in CODES else ''}".strip() + f": {why}"
-        for code, why in report.not_run.items()
-    ]
+    """What was not looked for, and why; many codes for one reason in one line."""
+    reasons: dict[str, list[str]] = {}
+    for code, why in report.not_run.items():
+        reasons.setdefault(why, []).append(code)
+    lines = []
+    for why, codes in reasons.items():
+        if len(codes) > _FEW_CODES:
+            lines.append(f"{listed(codes)}: {why}")
+        else:
+            lines += [f"{code} {CODES[code].title if code in CODES else ''}".strip() + f": {why}" for code in codes]
+    return lines
 
 
 # --- hostile text --------------------------------------------------------------------------------------------
