@@ -7,6 +7,7 @@ from pegbox.data.quality.text import normalise
 from pegbox.data.quality.wording import DENSE, common_words, difference, numbers, other_numbers
 
 SHORT_ANSWER = 60  # characters; a quarter of it in a script without spaces
+SHORT_WORDS = 5
 _ENDS = " .,!?;:。、!?・…\"'`“”‘’「」『』()（）[]*#\n\t"
 _FINAL = re.compile(
     r"(?:####\s*|\\boxed\{|\banswer\s*(?:is|:)\s*|(?:答え|解答|正解)(?:は|:|：)\s*)([^\n#{}。]{1,40}?)[.。}$*\s]*$",
@@ -27,7 +28,7 @@ class Verdict(StrEnum):
 
 def is_short(answer: str) -> bool:
     """Whether an answer is a label, a name, a figure, yes or no, rather than a sentence."""
-    if len(answer) > SHORT_ANSWER:
+    if len(answer) > SHORT_ANSWER or len(answer.split()) > SHORT_WORDS:
         return False
     return len(answer) <= SHORT_ANSWER // 4 or not DENSE.search(answer)
 

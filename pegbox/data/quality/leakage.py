@@ -42,7 +42,9 @@ def leaks(training: Corpus, validation: Corpus) -> Iterator[Finding]:
     if not len(training) or not len(validation):
         return
     left = np.ones(len(validation), dtype=bool)
-    prompted = near.sketches(validation).asked.load() > 0
+    asked_anything = near.sketches(validation).asked.load() > 0
+    prompted = np.zeros(len(validation), dtype=bool)
+    prompted[: len(asked_anything)] = asked_anything
     whole = near.sketches(training).whole and near.sketches(validation).whole
     looks = (
         ("same-row", lambda: _same(training.rows.load(), validation.rows.load())),

@@ -1,7 +1,8 @@
 """A base model's own token embeddings, read from its safetensors files without torch.
 
 A safetensors file is eight bytes with the length of a JSON header, the header, and the tensors' bytes at the offsets
-that it names. The file is mapped, and only the rows that are asked for are read.
+that it names. Only the rows that are asked for are read; the file is not mapped, for what is touched of a mapped file
+counts as memory.
 """
 
 import json
@@ -20,19 +21,24 @@ _MAX_HEADER = 100_000_000  # bytes, as the format has it
 class TokenVectors:
     """(vocabulary, dimensions), on disk."""
 
-    data: NDArray[np.generic]
-    kind: str
-
-    @property
-    def dimensions(self) -> int:
-        return int(self.data.shape[1])
+    file: Path
+    kind: str  # BF16, F16 or F32
+    offset: int  # bytes
+    vocabulary: int
+    dimensions: int
 
     def __len__(self) -> int:
-        return len(self.data)
+        return self.vocabulary
 
-    def take(self, tokens: NDArray[np.integer]) -> NDArray[np.float32]:
+    def take(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
         """(tokens, dimensions)."""
-        rows = np.asarray(self.data[tokens])
+        stored = np.dtype(_KINDS[self.kind])
+        rows = np.empty((len(tokens), self.dimensions), dtype=stored)
+        width = self.dimensions * stored.itemsize
+        with self.file.open("rb", buffering=0) as content:
+            for row, token in zip(rows, tokens.tolist(), strict=True):
+                content.seek(self.offset + token * width)
+                content.readinto(row.data)
         if self.kind == "BF16":  # the upper half of a float32
             return (rows.astype(np.uint32) << np.uint32(16)).view(np.float32)
         return rows.astype(np.float32)
@@ -43,7 +49,7 @@ def find(folder: Path) -> TokenVectors | None:
     for file in _files(folder):
         try:
             found = _read(file)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
         if found is not None:
             return found
@@ -72,8 +78,6 @@ def _read(file: Path) -> TokenVectors | None:
         header = json.loads(content.read(length))
     for name, tensor in header.items():
         if name.endswith(_NAMES) and tensor["dtype"] in _KINDS and len(tensor["shape"]) == 2:
-            kind = tensor["dtype"]
             offset = 8 + length + tensor["data_offsets"][0]
-            data = np.memmap(file, dtype=_KINDS[kind], mode="r", offset=offset, shape=tuple(tensor["shape"]))
-            return TokenVectors(data, kind)
+            return TokenVectors(file, tensor["dtype"], offset, *tensor["shape"])
     return None

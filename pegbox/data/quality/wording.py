@@ -14,7 +14,11 @@ from rapidfuzz.distance import OSA
 from pegbox.data.quality.text import normalise
 
 SHORT = 300  # characters up to which a ratio of edits says more than common runs
-_NUMBER = re.compile(r"(?:(?<![\w.,])-)?\d+(?:[.,:/]\d+)*|[〇一二三四五六七八九十百千万億]+")
+_KANJI = "〇一二三四五六七八九十百千万億"
+_PLAIN_NUMBER = re.compile(r"[0-9][0-9.,:/]*")  # of ASCII texts; several times faster
+_NUMBER = re.compile(rf"[\d{_KANJI}][\d.,:/{_KANJI}]*")
+_MINUS = re.compile(r"(?:^|[\s(=:])-(?=\d)")
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _DENSE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fff\u3005-\u3007\u3041-\u30fa\u30fc-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[ぁ-ゖー]+|[ァ-ヺー]+|[一-鿿々]+|[{_DENSE}]|(?:(?![{_DENSE}])\w)+(?:['’](?:(?![{_DENSE}])\w)+)*")
 _TOKEN = re.compile(rf"[{_DENSE}]+|(?:(?![{_DENSE}])\w)+")
@@ -66,9 +70,12 @@ class Difference:
 
 
 def numbers(text: str) -> tuple[str, ...]:
-    """The numbers of a normalised text, ascending as texts: 1,200 and 1200 and 1200.0 are one."""
-    found = _NUMBER.findall(text)
-    return tuple(sorted(_plain_number(number) for number in found)) if found else ()
+    """The numbers of a normalised text, ascending as texts: 1,200 and 1200 and 1200.0 are one. A minus counts apart."""
+    found = (_PLAIN_NUMBER if text.isascii() else _NUMBER).findall(text)
+    if not found:
+        return ()
+    minus = _MINUS.findall(text) if "-" in text else []
+    return tuple(sorted([*("-" for _ in minus), *(n if n.isdigit() else _as_plain(n) for n in found)]))
 
 
 def other_numbers(one: str, other: str) -> bool:
@@ -110,10 +117,11 @@ def _tokens(text: str) -> Counter[str]:
     return found
 
 
-def _plain_number(number: str) -> str:
-    if re.fullmatch(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?", number):
+def _as_plain(number: str) -> str:
+    number = number.rstrip(".,:/")
+    if "," in number and _THOUSANDS.fullmatch(number):
         number = number.replace(",", "")
-    return re.sub(r"\.0+$", "", number)
+    return number.rstrip("0").removesuffix(".") if "." in number and number.count(".") == 1 else number
 
 
 def _words(text: str) -> Counter[str]:
