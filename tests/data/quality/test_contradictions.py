@@ -151,8 +151,7 @@ def test_what_changes_the_question_may_change_the_answer(one: str, other: str) -
 
 
 def test_pairs_with_another_system_are_none() -> None:
-    rows = [chat("Is my top up done?", "yes", "Be kind."), chat("Is my top-up done?", "no", "Be harsh.")]
-    assert feed(Contradictions, rows) == {}
+    assert feed(Contradictions, [chat("Is it done?", "yes", "Be kind."), chat("Is it done", "no", "Be harsh.")]) == {}
 
 
 def test_votes_name_the_likely_wrong_row() -> None:
@@ -271,12 +270,15 @@ def test_contradictions_in_japanese() -> None:
     exact = feed(Contradictions, rows + [chat(asked, other) for asked, _, other in _JAPANESE])
     missed = {2, 7}  # "yes, we are" against "it is our day off": that they exclude one another, only a reader sees
     assert _told(exact, "Q09") == set(range(1, 11)) - missed
-    near = feed(
-        Contradictions, rows + [chat("すみません、" + asked.rstrip("。"), other) for asked, _, other in _JAPANESE]
-    )
-    told = _told(near, "Q10")
-    assert len(told) >= 8
-    assert all((line + 5 in told) or (line - 5 in told) for line in told)
+    ways = (("か。", "か？"), ("店は", "お店は"), ("しないと", "しないとね、"))
+    reworded = [chat(_replaced(asked, ways), other) for asked, _, other in _JAPANESE]
+    assert _told(feed(Contradictions, rows + reworded), "Q10") == set(range(1, 11)) - missed
+
+
+def _replaced(text: str, ways: tuple[tuple[str, str], ...]) -> str:
+    for one, other in ways:
+        text = text.replace(one, other)
+    return text
 
 
 # --- what banking77 itself holds -----------------------------------------------------------------------------
