@@ -22,7 +22,7 @@ from pegbox.data.quality.places import answered
 from pegbox.data.quality.suspects import STOPPED, Suspect, groups_with, suspects
 from pegbox.data.quality.worst import many, percent
 
-_MAX_GROUPS = 5_000  # of long answers, which have to be read
+_MAX_GROUPS = 20_000  # that are read
 _MAX_ANSWERS = 5  # of a group that are compared with its most common one
 _GRAVE = 0.8  # a ceiling below which the file teaches what nobody wants
 

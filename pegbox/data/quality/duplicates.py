@@ -16,7 +16,7 @@ from pegbox.data.quality.items import Item
 from pegbox.data.quality.places import asked
 from pegbox.data.quality.worst import many, percent
 
-STOPPED = " (time ran out before all rows were compared)"
+STOPPED = " (not all pairs were compared, for want of time or room)"
 
 
 class Duplicates:

@@ -184,7 +184,7 @@ def _finding(training: Corpus, validation: Corpus, kind: str, rows: Rows, twins:
         for row in rows[:: max(1, n // MAX_SAMPLES)][:MAX_SAMPLES]
     ]
     return finding(
-        "Q12", kind, _SAID[kind].format(**words) + ("." if whole else " (time ran out before all rows were compared)."),
+        "Q12", kind, _SAID[kind].format(**words) + ("." if whole else " (not all pairs were compared, for want of time or room)."),
         count=n, rows=len(validation), lines=validation.lines.load()[rows[:MAX_LINES]].tolist(), samples=samples,
         severity=Severity.WARNING if warns else Severity.INFO, file="validation",
         threshold=0.0 if exact else NEAR_SHARE if kind == "near-prompt" else None,
