@@ -176,7 +176,7 @@ def distribution(column: Column) -> Distribution | None:
     bins = min(_BINS, high - low + 1)
     counts, edges = np.histogram(values, bins=bins, range=(low, high + 1))
     return Distribution(
-        low, high, float(values.mean()), median, p5, p95,
+        float(low), float(high), float(values.mean()), median, p5, p95,
         tuple(float(edge) for edge in edges), tuple(int(n) for n in counts),
     )  # fmt: skip
 
