@@ -15,11 +15,12 @@ from pegbox.data.quality.answers import Verdict
 from pegbox.data.quality.base import Context
 from pegbox.data.quality.codes import Severity
 from pegbox.data.quality.corpus import Corpus
+from pegbox.data.quality.duplicates import STOPPED
 from pegbox.data.quality.findings import MAX_LINES, MAX_SAMPLES, Finding, Sample, finding
 from pegbox.data.quality.forest import Rows
 from pegbox.data.quality.items import Item
 from pegbox.data.quality.places import answered
-from pegbox.data.quality.suspects import STOPPED, Suspect, groups_with, suspects
+from pegbox.data.quality.suspects import Suspect, groups_with, suspects
 from pegbox.data.quality.worst import many, percent
 
 _MAX_GROUPS = 20_000  # that are read

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pegbox.data.quality import embeddings, near
 from pegbox.data.quality.codes import Severity
 from pegbox.data.quality.corpus import Corpus
-from pegbox.data.quality.duplicates import near_groups
+from pegbox.data.quality.duplicates import STOPPED, near_groups
 from pegbox.data.quality.findings import MAX_LINES, MAX_SAMPLES, Finding, Sample, finding
 from pegbox.data.quality.forest import Beside, Compare, Pairs, Rows, Search, Table
 from pegbox.data.quality.forest import pairs as search
@@ -184,7 +184,7 @@ def _finding(training: Corpus, validation: Corpus, kind: str, rows: Rows, twins:
         for row in rows[:: max(1, n // MAX_SAMPLES)][:MAX_SAMPLES]
     ]
     return finding(
-        "Q12", kind, _SAID[kind].format(**words) + ("." if whole else " (not all pairs were compared, for want of time or room)."),
+        "Q12", kind, f"{_SAID[kind].format(**words)}{'' if whole else STOPPED}.",
         count=n, rows=len(validation), lines=validation.lines.load()[rows[:MAX_LINES]].tolist(), samples=samples,
         severity=Severity.WARNING if warns else Severity.INFO, file="validation",
         threshold=0.0 if exact else NEAR_SHARE if kind == "near-prompt" else None,

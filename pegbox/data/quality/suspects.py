@@ -15,7 +15,6 @@ from pegbox.data.quality.corpus import Corpus
 from pegbox.data.quality.forest import Pairs, Rows, merge
 from pegbox.data.quality.groups import joined
 
-STOPPED = " (not all pairs were compared, for want of time or room)"
 MAX_COST = 2.0  # of the difference between two prompts: from here on they ask for different things
 _MAX_PAIRS = 20_000  # that are read
 _PER_WORD = 10  # words from which a further word that differs weighs less than one
