@@ -27,10 +27,12 @@ with atheris.instrument_imports(include=["pegbox.data"]):
 
 GOOD = b'{"messages": [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b."}]}\n'
 PIECES = [
-    b"{", b"}", b"[", b"]", b":", b",", b'"', b"\\", b"\n", b"\r", b"null", b"NaN", b"1e999", b'"messages":', b'"role":',
+    b"{", b"}", b"[", b"]", b":", b",", b'"', b"\\",
+    b"\n", b"\r", b"null", b"NaN", b"1e999", b'"messages":', b'"role":',
     b'"content":', b'"user"', b'"assistant"', b'"system"', b'"tool"', b'"tool_calls":', b'"weight":', b'"prompt":',
-    b'"completion":', b'"input":', b'"preferred_output":', b'"non_preferred_output":', b"\\ud800", b"\xff", b"\x00", GOOD,
-    "日本語。".encode(), "Ã©".encode(), b"<|im_end|>", b"sk-abcdefghijklmnopqrstuvwxyz012345", b"I'm sorry, I can't.",
+    b'"completion":', b'"input":', b'"preferred_output":', b'"non_preferred_output":', b"\\ud800", b"\xff", b"\x00",
+    GOOD, "日本語。".encode(),
+    "Ã©".encode(), b"<|im_end|>", b"sk-abcdefghijklmnopqrstuvwxyz012345", b"I'm sorry, I can't.",
 ]  # fmt: skip
 LONGEST = 10.0  # seconds
 runs = 0

@@ -1,5 +1,6 @@
 """`pegbox check`: know the data before money is spent on it. Needs no server and no torch."""
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -45,6 +46,7 @@ def check(
     from pegbox.data.quality.codes import CODES
     from pegbox.jobs.foresee import estimator
 
+    gc.set_threshold(50_000)  # rows come and go in thousands; what they leave behind is no cycles
     wanted = _policy(fail_on, list(CODES))
     settings = read_settings()
     resolved = find_base(settings, model)
@@ -53,7 +55,8 @@ def check(
             existing_file(train), existing_file(valid) if valid else None, method=method, quick=quick,
             target=target_of(resolved, price) if resolved else None,
             foresee=estimator(settings, resolved.base) if resolved else None,
-            expected_refusals=expected_refusals, names=[str(p) for p in (train, valid) if p] if as_sarif else (), seconds=seconds, openai_tokens=openai_tokens, tick=tick,
+            expected_refusals=expected_refusals, seconds=seconds, openai_tokens=openai_tokens, tick=tick,
+            names=[str(path) for path in (train, valid) if path] if as_sarif else (),
         )  # fmt: skip
     if html is not None:
         from pegbox.data.views.as_html import as_html

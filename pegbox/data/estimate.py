@@ -40,7 +40,7 @@ class Timing:
     parameters: int
     threads: int
     work: float
-    seconds: float
+    seconds: float  # from the weights being there to the end
     peak_bytes: int  # of the training process
 
 
@@ -120,14 +120,14 @@ def estimate(load: Load, machine: Machine, *, micro_batch_tokens: int) -> Estima
 
 def _rate(machine: Machine) -> tuple[float, float, int, str]:
     """Seconds a unit of work, its spread, from how many jobs, and that in words."""
-    alike = [t for t in machine.timings if t.threads == machine.threads and t.work > 0 and t.seconds > _STARTUP_SECONDS]
+    alike = [t for t in machine.timings if t.threads == machine.threads and t.work > 0 and t.seconds > 0]
     same = [t for t in alike if t.base == machine.base]
     if same:
-        logs = [math.log((t.seconds - _STARTUP_SECONDS) / t.work) for t in same]
+        logs = [math.log(t.seconds / t.work) for t in same]
         middle, spread = _middle(logs, _SPREAD_SAME)
         return math.exp(middle), spread, len(same), f"learnt from {_jobs(len(same))} with this base on this machine"
     if alike:
-        logs = [math.log((t.seconds - _STARTUP_SECONDS) / t.work / t.parameters) for t in alike]
+        logs = [math.log(t.seconds / t.work / t.parameters) for t in alike]
         middle, spread = _middle(logs, _SPREAD_OTHER)
         basis = f"learnt from {_jobs(len(alike))} with other bases on this machine, by their size"
         return math.exp(middle) * machine.parameters, spread, len(alike), basis

@@ -4,7 +4,6 @@ import os
 import resource
 import signal
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from pegbox.train.rundir import RunDir
 
 
 def main() -> int:
-    began = time.monotonic()
     _die_with_parent()
     run = RunDir(Path(sys.argv[1]))
     from pegbox.train.loop import train  # after the parent is watched: torch takes seconds to import
@@ -20,7 +18,7 @@ def main() -> int:
     result = train(run)
     unit = 1 if sys.platform == "darwin" else 1024  # what getrusage counts memory in
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    run.finish(replace(result, seconds=time.monotonic() - began, peak_bytes=peak))
+    run.finish(replace(result, peak_bytes=peak))
     return 0
 
 

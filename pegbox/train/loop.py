@@ -52,6 +52,8 @@ def train(run: RunDir) -> Result:
     total = epoch_steps * recipe.n_epochs
     tokens = state.trained_tokens
 
+    began = time.monotonic()
+
     # --- step 0: what the model can do before it has learnt anything ---------------------------------------
     if state.step == 0:
         run.tell(_first_score(losses.evaluate(model, full), recipe, on="validation" if held_out else "training"))
@@ -118,7 +120,7 @@ def train(run: RunDir) -> Result:
             checkpoint.save(run, State(step, tokens, served=False), model, optimizer)
             snapshot_at = time.monotonic()
 
-    return Result("succeeded", total, tokens, resumed=state.step > 0)
+    return Result("succeeded", total, tokens, seconds=time.monotonic() - began, resumed=state.step > 0)
 
 
 def read_examples(run: RunDir, recipe: Recipe, *, valid: bool) -> list[Example]:

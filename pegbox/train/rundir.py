@@ -27,7 +27,7 @@ class Result:
     trained_tokens: int  # tokens of all examples that went through training, epochs counted
     code: str | None = None  # of a failure
     message: str | None = None
-    seconds: float = 0.0  # that the process ran, up to here
+    seconds: float = 0.0  # from the weights being there to the end, in a run of one process
     peak_bytes: int = 0  # of memory it held
     resumed: bool = False  # it went on from an earlier process's work
 

@@ -249,7 +249,9 @@ def accounts(client: OpenAI, job: FineTuningJob) -> tuple[dict[str, object], dic
     events = client.fine_tuning.jobs.list_events(job.id, limit=100).data
     assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
     data = next(event.data for event in events if event.message.startswith("Training file: "))
-    return data, {event.message: event.level for event in events if event.level != "info"}
+    told = {event.message: event.level for event in events if event.level != "info"}
+    # What the data desk thinks of the rows (they are all alike here) is tested elsewhere.
+    return data, {message: level for message, level in told.items() if not re.match(r"Q\d\d: ", message)}
 
 
 def test_an_example_longer_than_the_context_is_cut(client: OpenAI, job_of: Callable[..., FineTuningJob]):

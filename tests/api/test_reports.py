@@ -55,7 +55,11 @@ def test_preference_rows_are_read_as_such(client, uploaded):
 
 
 def test_the_report_of_a_file(server: Server, uploaded):
-    content = [*rows(20), rows(20)[3], chat_row("My key is sk-abcdefghijklmnopqrstuvwxyz0123456789ABCD, keep it", "red")]
+    content = [
+        *rows(20),
+        rows(20)[3],
+        chat_row("My key is sk-abcdefghijklmnopqrstuvwxyz0123456789ABCD, keep it", "red"),
+    ]
     file_id = uploaded(content)
     with server.http() as http:
         found = http.get(f"/files/{file_id}/report")
@@ -81,7 +85,10 @@ def test_the_report_of_a_file(server: Server, uploaded):
 
 
 def test_the_report_of_two_files_names_what_leaked(server: Server, uploaded):
-    training, validation = uploaded(rows(30)), uploaded([rows(30)[4], *[chat_row(f"Else {i} entirely", "red") for i in range(12)]])
+    training, validation = (
+        uploaded(rows(30)),
+        uploaded([rows(30)[4], *[chat_row(f"Else {i} entirely", "red") for i in range(12)]]),
+    )
     with server.http() as http:
         report = http.get(f"/files/{training}/report", params={"validation_file": validation}).json()
     leak = next(f for f in report["findings"] if f["code"] == "Q12" and f["severity"] != "info")
@@ -120,7 +127,9 @@ def test_a_job_tells_what_its_data_is_worth(client: OpenAI, server: Server, uplo
     assert told[0].level == "warn"
     assert told[0].data["lines"] == [21, 22]
     plan = next(event for event in events if event.message.startswith("Plan:"))
-    assert plan.data["estimate"]["seconds_low"] < plan.data["estimate"]["seconds"] < plan.data["estimate"]["seconds_high"]
+    assert (
+        plan.data["estimate"]["seconds_low"] < plan.data["estimate"]["seconds"] < plan.data["estimate"]["seconds_high"]
+    )
     assert any(m.startswith("Data report:") for m in messages(client, job.id))
 
     # The next estimate has learnt from this job.

@@ -14,7 +14,7 @@ def example(n: int, trained_from: int, first: int = 0) -> Example:
 
 
 def timing(seconds: float, work: float = 1_000, base: str = "b", parameters: int = 100) -> Timing:
-    return Timing(base, parameters, 2, work, 8.0 + seconds, 5_000)
+    return Timing(base, parameters, 2, work, seconds, 5_000)
 
 
 LOAD = Load(tokens_per_epoch=3_000, computed_per_epoch=900, epochs=2, steps=10, scored=600)

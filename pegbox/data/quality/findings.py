@@ -60,7 +60,7 @@ def finding(
     data: Mapping[str, object] | None = None,
     file: str = "training",
 ) -> Finding:
-    """A finding with what the table of codes says of it, unless told otherwise. `rows` is what `count` is a share of."""
+    """A finding, with what the table of codes says of it unless told otherwise. `count` is a share of `rows`."""
     of = CODES[code]
     return Finding(
         code=code,
