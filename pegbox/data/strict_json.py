@@ -60,7 +60,7 @@ def loads(text: str) -> object:
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise JSONError(f"not valid JSON: {error.msg} at column {error.colno}") from None
+        raise JSONError(f"not valid JSON: {error.msg.removesuffix(' at')} at column {error.colno}") from None
     except RecursionError:
         raise JSONError(f"nested more than {MAX_DEPTH} levels deep") from None
     _check(value, MAX_DEPTH)

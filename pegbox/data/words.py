@@ -116,11 +116,20 @@ class WordTable:
     def _split(self, text: str) -> list[str]:
         if not self.cuts_at_words:
             return [text]
-        # The usual text: its only white space is single spaces, none of them at an end. (`isprintable` is true of no
-        # other white space.)
-        if text.isprintable() and "  " not in text and text[:1] != " " and text[-1:] != " ":
+        # The usual text has no white space but single spaces (`isprintable` is true of no other), none at an end.
+        if not text.isprintable() or text[:1] == " " or text[-1:] == " ":
+            return _BETWEEN_WORDS.split(text) if _ODD_SPACE.search(text) else text.split(" ")
+        if "  " not in text:
             return text.split(" ")
-        return _BETWEEN_WORDS.split(text) if _ODD_SPACE.search(text) else text.split(" ")
+        first, *others = text.split("  ")
+        words = first.split(" ")
+        for part in others:
+            if part[:1] == " " or not part:  # three spaces and more
+                return _BETWEEN_WORDS.split(text)
+            more = part.split(" ")
+            words[-1] += "  " + more[0]
+            words += more[1:]
+        return words
 
 
 def _steps(component: Any) -> list[dict[str, Any]]:
