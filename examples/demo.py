@@ -22,9 +22,9 @@ from openai.types.fine_tuning import FineTuningJob
 from rich.console import Console
 
 from pegbox.cli import compare, curves
-from pegbox.cli.client import CommandFailed
 from pegbox.cli.metrics import Point, curve, point
 from pegbox.cli.progress import TrainingBar, counting
+from pegbox.errors import CommandFailed
 from pegbox.testing import ServerProcess
 
 EXAMPLES = Path(__file__).resolve().parent / "tickets"

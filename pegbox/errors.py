@@ -16,7 +16,7 @@ PegboxError
 │                             TableError, a table that can't be read; data/changes.py OutputError)
 ├── RenderError               a conversation that the model's chat template refuses
 ├── EngineError               the engine process died or refused a request
-└── CommandFailed             the command line can't go on (cli/client.py; its leaf Unreachable: no server there)
+└── CommandFailed             the command line can't go on (its leaf Unreachable, in cli/client.py: no server there)
 
 Domain code raises these; `api/errors.py` translates them to HTTP in one place.
 """
@@ -100,3 +100,7 @@ class RenderError(PegboxError):
 
 class EngineError(PegboxError):
     pass
+
+
+class CommandFailed(PegboxError):  # noqa: N818 - it fails the command, and its text is what the user reads
+    """A command can't go on. `str(error)` says why and what to do."""

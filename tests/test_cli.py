@@ -164,7 +164,9 @@ def test_the_key_and_address_of_openai_scripts_count(server: Server) -> None:
 
 
 def test_an_address_that_is_none() -> None:
-    from pegbox.cli.client import Address, Api, CommandFailed
+    from pegbox.cli.address import Address
+    from pegbox.cli.client import Api
+    from pegbox.errors import CommandFailed
 
     assert "no address of a server" in fails("jobs", "list", base_url="localhost:8000")
     for url in ("ftp://x/v1", "http://", "nonsense", "http://a:b"):
@@ -587,7 +589,8 @@ def test_a_server_that_is_no_pegbox(hostile: str) -> None:
 def test_a_server_that_goes_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A restarted server goes on with the job, so watching goes on too; but not for ever."""
     from pegbox.cli import watch
-    from pegbox.cli.client import Address, Api, Unreachable
+    from pegbox.cli.address import Address
+    from pegbox.cli.client import Api, Unreachable
 
     monkeypatch.setattr(watch, "_PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr(watch, "_LOOK_SECONDS", 0.05)

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from pegbox.cli import screen
-from pegbox.cli.client import Api, CommandFailed
+from pegbox.cli.client import Api
 from pegbox.cli.local import connect
+from pegbox.errors import CommandFailed
 from pegbox.wire.chat import Chunk
 
 Message = dict[str, str]

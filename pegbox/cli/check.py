@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from pegbox.cli import screen
-from pegbox.cli.client import CommandFailed
 from pegbox.cli.local import existing_file, find_base, read_settings
 from pegbox.cli.progress import through_files
 from pegbox.data.formats import METHODS
+from pegbox.errors import CommandFailed
 
 FAILED = 1  # exit status where a finding is as grave as --fail-on says
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pegbox.cli import screen
-from pegbox.cli.client import CommandFailed
 from pegbox.cli.local import existing_file, find_base, read_settings
 from pegbox.cli.progress import through_files
 from pegbox.data.formats import METHODS
+from pegbox.errors import CommandFailed
 
 if TYPE_CHECKING:
     from pegbox.data.survey import Target

@@ -6,7 +6,6 @@ Answers come back as the server's own wire types. Every failure is a CommandFail
 import json
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import BinaryIO, Self, TypeVar
 from urllib.parse import quote
@@ -14,7 +13,8 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from pegbox.errors import PegboxError
+from pegbox.cli.address import Address
+from pegbox.errors import CommandFailed
 from pegbox.wire.base import ErrorBody, Page
 
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -25,20 +25,8 @@ _PAGE = 100
 _KEY_HINT = "Set PEGBOX_API_KEY (or --api-key) to the key that `pegbox serve` printed at its first start."
 
 
-class CommandFailed(PegboxError):  # noqa: N818 - it fails the command, and its text is what the user reads
-    """A command can't go on. `str(error)` says why and what to do."""
-
-
 class Unreachable(CommandFailed):
     """Nobody answered. A job may live on regardless."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where the server is, and the key to it."""
-
-    base_url: str
-    api_key: str | None = field(repr=False)
 
 
 class Api:

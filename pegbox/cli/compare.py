@@ -12,12 +12,13 @@ from typing import Annotated
 import typer
 
 from pegbox.cli import curves, progress, screen
-from pegbox.cli.client import Api, CommandFailed, path
+from pegbox.cli.client import Api, path
 from pegbox.cli.local import connect, existing_file
 from pegbox.cli.metrics import curve
 from pegbox.cli.screen import Cell
 from pegbox.cli.watch import all_events
 from pegbox.data.strict_json import JSONError, loads
+from pegbox.errors import CommandFailed
 from pegbox.wire.base import Page
 from pegbox.wire.chat import Chat
 from pegbox.wire.fine_tuning import Checkpoint, Job

@@ -13,7 +13,9 @@ from pegbox.cli.local import connect, existing_file
 from pegbox.wire.base import Deleted, Page
 from pegbox.wire.files import File
 
-app = typer.Typer(name="files", help="Files on the server.", no_args_is_help=True)
+app = typer.Typer(
+    name="files", help="Files on the server.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
+)
 FileId = Annotated[str, typer.Argument(help="file-…")]
 Limit = Annotated[int, typer.Option(min=1, help="How many of the newest to show.")]
 

@@ -9,16 +9,19 @@ import typer
 
 from pegbox.catalog.table import DEFAULT_BASE
 from pegbox.cli import files, screen
-from pegbox.cli.client import Api, CommandFailed, path
+from pegbox.cli.client import Api, path
 from pegbox.cli.local import connect
 from pegbox.cli.metrics import point
 from pegbox.cli.progress import TrainingBar
 from pegbox.cli.watch import ENDED, Look, all_events, watch
+from pegbox.errors import CommandFailed
 from pegbox.queue.states import Status
 from pegbox.wire.base import Page
 from pegbox.wire.fine_tuning import Checkpoint, Job, JobEvent
 
-app = typer.Typer(name="jobs", help="Fine-tuning jobs.", no_args_is_help=True)
+app = typer.Typer(
+    name="jobs", help="Fine-tuning jobs.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
+)
 JobId = Annotated[str, typer.Argument(help="ftjob-…")]
 Follow = Annotated[bool, typer.Option("--follow", help="Stay until the job has ended.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many of the newest to show.")]

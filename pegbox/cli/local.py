@@ -5,18 +5,22 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pegbox.cli.client import Address, Api, CommandFailed
+from pegbox.cli.address import Address
 from pegbox.cli.screen import note
+from pegbox.errors import CommandFailed
 from pegbox.settings import Settings
 
 if TYPE_CHECKING:
     from pegbox.catalog.models import Resolved
+    from pegbox.cli.client import Api
 
 PULL = "Run `pegbox models pull` first."
 
 
-def connect(ctx: typer.Context) -> Api:
+def connect(ctx: typer.Context) -> "Api":
     """The connection that the options before the command name."""
+    from pegbox.cli.client import Api
+
     address = ctx.find_object(Address)
     assert address is not None, "the root command sets it"
     return Api(address)

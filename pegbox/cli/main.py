@@ -2,20 +2,38 @@
 
 import errno
 import sys
+from importlib import import_module
 from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from pegbox.cli import chat, check, clean, compare, files, jobs, models, prepare, screen, split
-from pegbox.cli.client import Address
-from pegbox.cli.serve import serve
+from pegbox.cli import screen
+from pegbox.cli.address import Address
 from pegbox.errors import PegboxError
+
+# In the order of a user's way; each is a file of this folder, read when it is asked for.
+COMMANDS = ("serve", "check", "prepare", "clean", "split", "chat", "compare", "models", "files", "jobs")
 
 
 class Commands(TyperGroup):
-    """Says what went wrong in one sentence, with exit status 1."""
+    """Reads only the command that is asked for; says what went wrong in one sentence, with exit status 1."""
+
+    def list_commands(self, _: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _: Any, name: str) -> Any:
+        if name not in COMMANDS:
+            return None
+        module = import_module(f"pegbox.cli.{name}")
+        group = getattr(module, "app", None)
+        if group is None:  # one command, a function of the file's name
+            group = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+            group.command(name)(getattr(module, name))
+        command = typer.main.get_command(group)
+        command.name = name
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):
@@ -56,18 +74,6 @@ def _root(
 ) -> None:
     """Fine-tune open models through the OpenAI API, on your own machine."""
     ctx.obj = Address(base_url, api_key)
-
-
-app.command()(serve)
-app.command()(check.check)
-app.command()(prepare.prepare)
-app.command()(clean.clean)
-app.command()(split.split)
-app.add_typer(models.app)
-app.add_typer(files.app)
-app.add_typer(jobs.app)
-app.command()(chat.chat)
-app.command()(compare.compare)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,19 @@ from pegbox.catalog import pull as bring
 from pegbox.catalog.models import BaseModel, Catalog
 from pegbox.catalog.table import DEFAULT_BASE
 from pegbox.cli import progress, screen
-from pegbox.cli.client import CommandFailed, path
+from pegbox.cli.client import path
 from pegbox.cli.local import connect, read_settings
+from pegbox.errors import CommandFailed
 from pegbox.wire.base import Deleted, Page
 from pegbox.wire.models import Model
 
-app = typer.Typer(name="models", help="Base models here, tuned ones on the server.", no_args_is_help=True)
+app = typer.Typer(
+    name="models",
+    help="Base models here, tuned ones on the server.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
 
 
 @app.command("list")

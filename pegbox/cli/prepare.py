@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pegbox.cli import screen
-from pegbox.cli.client import CommandFailed
 from pegbox.cli.local import existing_file
+from pegbox.errors import CommandFailed
 
 if TYPE_CHECKING:
     from pegbox.data.prepare import Outline

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from pegbox.cli import screen
-from pegbox.cli.client import CommandFailed
 from pegbox.cli.local import existing_file
 from pegbox.cli.progress import through_files
+from pegbox.errors import CommandFailed
 
 
 def split(
