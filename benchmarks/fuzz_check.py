@@ -10,6 +10,8 @@ the fuzzer is a traceback, and leaves the input in ./crash-…. A file that take
 import argparse
 import io
 import json
+import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,7 +37,6 @@ PIECES = [
     "Ã©".encode(), b"<|im_end|>", b"sk-abcdefghijklmnopqrstuvwxyz012345", b"I'm sorry, I can't.",
 ]  # fmt: skip
 LONGEST = 10.0  # seconds
-runs = 0
 
 
 def made_of(data: bytes) -> bytes:
@@ -49,8 +50,6 @@ def made_of(data: bytes) -> bytes:
 
 
 def one(data: bytes) -> None:
-    global runs  # noqa: PLW0603 - atheris calls with the bytes alone
-    runs += 1
     content = made_of(data)
     path = FOLDER / "train.jsonl"
     path.write_bytes(content)
@@ -65,21 +64,28 @@ def one(data: bytes) -> None:
     assert time.monotonic() - began < LONGEST, "it hangs"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the fuzzer as a child, because it leaves without a word."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=int, default=600)
-    asked = parser.parse_args()
+    seconds = str(parser.parse_args().seconds)
+    with subprocess.Popen([sys.executable, __file__, "--child", seconds], stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None, "it was asked for"
+        figures: dict[str, int] = {}
+        for line in child.stderr:
+            print(line, end="", flush=True)
+            if found := re.match(r"stat::(\w+):\s+(\d+)", line):
+                figures[found.group(1)] = int(found.group(2))
+    result = {"seconds": int(seconds), "failed": child.returncode != 0, **figures}
+    print("RESULT", json.dumps(result), flush=True)
+    sys.exit(child.returncode)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] != ["--child"]:
+        main()
     with tempfile.TemporaryDirectory() as folder:
         FOLDER = Path(folder)
-        options = [
-            sys.argv[0],
-            f"-max_total_time={asked.seconds}",
-            "-timeout=20",
-            "-max_len=512",
-            "-print_final_stats=1",
-        ]
-        atheris.Setup(options, one)
-        try:
-            atheris.Fuzz()
-        finally:
-            print("RESULT", json.dumps({"seconds": asked.seconds, "runs": runs}), flush=True)
+        options = [f"-max_total_time={sys.argv[2]}", "-timeout=20", "-max_len=512", "-print_final_stats=1"]
+        atheris.Setup([sys.argv[0], *options], one)
+        atheris.Fuzz()
