@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pegbox.data import layout
+from pegbox.data import trie
 from pegbox.data.formats import Record
 from pegbox.data.render import Example, examples, truncate
 from pegbox.data.report import Estimate
@@ -59,7 +59,7 @@ class Load:
     """What a job will compute."""
 
     tokens_per_epoch: int  # of the rows, cut at the limit
-    computed_per_epoch: int  # with shared beginnings once, and padding
+    computed_per_epoch: int  # with shared beginnings once
     epochs: int
     steps: int
     scored: int  # tokens that are scored: the held-out rows at step 0 and after each epoch, and small looks between
@@ -97,7 +97,7 @@ def sharing(records: Sequence[Record], template: Template, *, limit: int, batch_
         for record in draw.sample(records, min(batch_size, len(records))):
             batch += [truncate(example, limit) for example in examples(record, template)]
         tokens += sum(len(example.tokens) for example in batch)
-        computed += sum(layout.computed(group) for group in layout.groups(batch, budget))
+        computed += sum(len(trie.build([batch[i] for i in group]).tokens) for group in trie.cut(batch, budget))
     return computed / tokens if tokens else 1.0
 
 

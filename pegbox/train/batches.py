@@ -5,36 +5,41 @@ from dataclasses import dataclass
 
 import torch
 
-from pegbox.data import layout
+from pegbox.data import trie
 from pegbox.data.render import Example
+from pegbox.train.attention import Layout, layout
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Examples padded on the right. Attention is causal, so no real token ever sees the padding and no mask is
-    needed; padded positions predict nothing."""
+    """A micro-batch: examples as a trie of T tokens, with N predictions."""
 
-    tokens: torch.Tensor  # (R, L) int64
-    shared: int  # S: the first S tokens of all rows are the same, and none of them predicts; 0: not worth while
-    predicts: torch.Tensor  # (R, L) bool: the position whose *next* token is trained
-    targets: torch.Tensor  # (N,) int64: those next tokens, in the order of `predicts`
-
-
-def micro_batches(examples: Sequence[Example], budget: int, *, share: bool = True) -> list[Batch]:
-    """Cut examples into batches of at most `budget` padded tokens, as `layout.groups` does. `share` lets a batch say
-    what its rows begin with in common, which is computed once then."""
-    return [collate(group, share=share) for group in layout.groups(examples, budget)]
+    tokens: torch.Tensor  # (1, T) int64
+    positions: torch.Tensor  # (1, T) int64: each token's depth
+    rows: torch.Tensor  # (N,) int64: the positions that predict
+    targets: torch.Tensor  # (N,) int64: the tokens to predict there
+    owners: torch.Tensor  # (N,) int64: the example that a prediction is learnt for, as an index into the step's
+    layout: Layout
+    unshared: int  # tokens that example by example would compute
 
 
-def collate(group: Sequence[Example], *, share: bool = True) -> Batch:
-    length = max(len(example.tokens) for example in group)
-    tokens = torch.zeros(len(group), length, dtype=torch.int64)
-    predicts = torch.zeros(len(group), length, dtype=torch.bool)
-    targets: list[int] = []
-    for row, example in enumerate(group):
-        size = len(example.tokens)
-        tokens[row, :size] = torch.tensor(example.tokens)
-        predicts[row, : size - 1] = torch.tensor(example.trained[1:], dtype=torch.bool)
-        targets.extend(t for t, trained in zip(example.tokens[1:], example.trained[1:], strict=True) if trained)
-    shared = layout.shared(group) if share else 0
-    return Batch(tokens, shared, predicts, torch.tensor(targets, dtype=torch.int64))
+def micro_batches(examples: Sequence[Example], budget: int, *, together: bool = True) -> list[Batch]:
+    """Cut a step's examples into micro-batches of at most `budget` laid-out tokens (or one example, if that is
+    longer). Examples with nothing to predict are left out. Not `together`: each example by itself, as models need
+    whose attention is of another kind."""
+    groups = trie.cut(examples, budget if together else 1)
+    return [collate(examples, group) for group in groups]
+
+
+def collate(examples: Sequence[Example], group: Sequence[int]) -> Batch:
+    """Some of a step's examples, by index, as one batch."""
+    laid = trie.build([examples[i] for i in group])
+    return Batch(
+        tokens=torch.from_numpy(laid.tokens)[None],
+        positions=torch.from_numpy(laid.depths)[None],
+        rows=torch.from_numpy(laid.rows),
+        targets=torch.from_numpy(laid.targets),
+        owners=torch.tensor(group)[torch.from_numpy(laid.owners)],
+        layout=layout(laid),
+        unshared=laid.unshared,
+    )

@@ -12,7 +12,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from pegbox.train import optim
-from pegbox.train.model import trainable
+from pegbox.train.optim import FlatAdapter
 from pegbox.train.rundir import RunDir
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
@@ -28,7 +28,7 @@ class State:
     served: bool  # a checkpoint that users may talk to, not just a snapshot to resume from
 
 
-def save(run: RunDir, state: State, model: PeftModel, optimizer: torch.optim.AdamW) -> str:
+def save(run: RunDir, state: State, model: PeftModel, adapter: FlatAdapter, optimizer: torch.optim.AdamW) -> str:
     """Commit a checkpoint and drop the snapshots it makes superfluous. Returns its folder's name."""
     name = f"step-{state.step:06d}"
     target = run.checkpoints / name
@@ -36,10 +36,7 @@ def save(run: RunDir, state: State, model: PeftModel, optimizer: torch.optim.Ada
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     _write_adapter(beside, model)
-    parameters = trainable(model)
-    masters = {f"adapter.{name}": p.detach() for name, p in parameters.items()}
-    memory = optim.state_tensors(optimizer, parameters)
-    save_file({**masters, **memory}, beside / "state.safetensors")
+    save_file(optim.state_tensors(optimizer, adapter), beside / "state.safetensors")
     values = {"step": state.step, "trained_tokens": state.trained_tokens, "served": state.served}
     (beside / "state.json").write_text(json.dumps(values), "utf-8")
     _seal(beside)
@@ -53,15 +50,10 @@ def save(run: RunDir, state: State, model: PeftModel, optimizer: torch.optim.Ada
     return name
 
 
-def resume(run: RunDir, model: PeftModel, optimizer: torch.optim.AdamW) -> State:
+def resume(run: RunDir, adapter: FlatAdapter, optimizer: torch.optim.AdamW) -> State:
     """Take up the newest whole checkpoint, bit for bit; step 0 where there is none."""
     for folder in reversed(_whole(run)):
-        tensors = load_file(folder / "state.safetensors")
-        parameters = trainable(model)
-        with torch.no_grad():
-            for name, p in parameters.items():
-                p.copy_(tensors[f"adapter.{name}"])
-        optim.load_state_tensors(optimizer, parameters, tensors)
+        optim.load_state_tensors(optimizer, adapter, load_file(folder / "state.safetensors"))
         return _state(folder)
     return State(step=0, trained_tokens=0, served=False)
 

@@ -12,12 +12,13 @@ import torch
 from pegbox.data.render import Example, examples, truncate
 from pegbox.data.rows import read_rows
 from pegbox.data.template import load_template
-from pegbox.train import checkpoint, losses
+from pegbox.train import checkpoint, losses, optim
 from pegbox.train.batches import micro_batches
 from pegbox.train.checkpoint import State
+from pegbox.train.lora import use_own_linear
 from pegbox.train.losses import NOTHING, Score
 from pegbox.train.model import attach_adapter, load_base, trainable
-from pegbox.train.optim import CLIP_NORM, learning_rate, make_optimizer
+from pegbox.train.optim import FlatAdapter, learning_rate, make_optimizer
 from pegbox.train.recipe import Recipe
 from pegbox.train.rundir import Note, Result, RunDir, StepMetrics
 from pegbox.train.sampler import examples_of, steps_per_epoch
@@ -40,13 +41,15 @@ def train(run: RunDir) -> Result:
 
     # --- model, and where we stand -------------------------------------------------------------------------
     model = attach_adapter(load_base(recipe.base_folder), recipe)
-    parameters = trainable(model)
-    optimizer = make_optimizer(parameters, recipe)
-    state = checkpoint.resume(run, model, optimizer)
+    use_own_linear(model)
+    adapter = FlatAdapter(trainable(model))
+    optimizer = make_optimizer(adapter, recipe)
+    state = checkpoint.resume(run, adapter, optimizer)
     cut = partial(micro_batches, budget=recipe.micro_batch_tokens)
-    if not losses.sharing_is_exact(model, cut(learn[: recipe.batch_size])):
-        run.tell(Note("plain", 0, "This model can't share common beginnings exactly; every row is computed whole"))
-        cut = partial(cut, share=False)
+    first = learn[: recipe.batch_size]
+    if not losses.trie_is_exact(model, cut(first), cut(first, together=False)):
+        run.tell(Note("plain", 0, "This model can't share common beginnings exactly; every row is computed by itself"))
+        cut = partial(cut, together=False)
     full, small = cut(held_out or learn), cut(few)
     epoch_steps = steps_per_epoch(len(learn), recipe.batch_size)
     total = epoch_steps * recipe.n_epochs
@@ -64,7 +67,7 @@ def train(run: RunDir) -> Result:
     for step in range(state.step + 1, total + 1):
         if run.stop_requested():
             if step - 1 > state.step:  # nothing learnt is lost: whoever resumes goes on from here
-                checkpoint.save(run, State(step - 1, tokens, served=False), model, optimizer)
+                checkpoint.save(run, State(step - 1, tokens, served=False), model, adapter, optimizer)
             return Result("stopped", step - 1, tokens)
 
         # --- one optimizer step: exactly these examples, however they are cut into micro-batches -----------
@@ -79,11 +82,7 @@ def train(run: RunDir) -> Result:
         if not math.isfinite(seen.nll):
             return _diverged(step, tokens)
         rate = learning_rate(step, total, recipe)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        torch.nn.utils.clip_grad_norm_(parameters.values(), CLIP_NORM)
-        optimizer.step()
-        optimizer.zero_grad()
+        optim.step(optimizer, adapter, rate)
         tokens += sum(len(example.tokens) for example in batch)
 
         # --- measure ---------------------------------------------------------------------------------------
@@ -108,7 +107,7 @@ def train(run: RunDir) -> Result:
 
         # --- save: at each epoch's end for users, now and then for ourselves -------------------------------
         if ends_epoch:
-            name = checkpoint.save(run, State(step, tokens, served=True), model, optimizer)
+            name = checkpoint.save(run, State(step, tokens, served=True), model, adapter, optimizer)
             data = {
                 k: v
                 for k, v in asdict(metrics).items()
@@ -117,7 +116,7 @@ def train(run: RunDir) -> Result:
             run.tell(Note(f"checkpoint:{step}", step, "", data=data, checkpoint=name))
             snapshot_at = time.monotonic()
         elif time.monotonic() - snapshot_at > recipe.snapshot_seconds:
-            checkpoint.save(run, State(step, tokens, served=False), model, optimizer)
+            checkpoint.save(run, State(step, tokens, served=False), model, adapter, optimizer)
             snapshot_at = time.monotonic()
 
     return Result("succeeded", total, tokens, seconds=time.monotonic() - began, resumed=state.step > 0)

@@ -1,12 +1,15 @@
 """Losses, as pure functions of a model and a batch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
+from peft import PeftModel
 
+from pegbox.train.attention import UnfitError
 from pegbox.train.batches import Batch
+from pegbox.train.model import on_trie, use_trie
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,59 +35,55 @@ class Score:
 NOTHING = Score(0.0, 0, 0)
 
 
-def supervised(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum of the negative log-likelihoods of the trained tokens, and how many were predicted right (scalars).
-
-    Logits are made at trained positions only: most of a chat row is context, and V is large.
-    """
-    logits = (_shared_logits if batch.shared else _plain_logits)(model, batch).float()  # (N, V)
+def supervised(model: PeftModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum of the negative log-likelihoods of the trained tokens, and how many were predicted right (scalars)."""
+    logits = predict(model, batch)  # (N, V)
     nll = F.cross_entropy(logits, batch.targets, reduction="sum")
     correct = (logits.detach().argmax(-1) == batch.targets).sum()
     return nll, correct
 
 
-def _plain_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    out = model(input_ids=batch.tokens, logits_to_keep=batch.predicts, use_cache=False)
-    return out.logits.view(len(batch.targets), -1)  # (N, V)
-
-
-def _shared_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """The same, with what all rows begin with (their system prompt, as a rule) computed once.
-
-    Attention is causal, so keys and values of a common beginning are the same in every row; gradients flow back
-    through them from all rows. This is exact, to rounding.
-    """
-    rows, s = len(batch.tokens), batch.shared
-    cache = model(input_ids=batch.tokens[:1, :s], use_cache=True, logits_to_keep=1).past_key_values
-    cache.batch_repeat_interleave(rows)
+def predict(model: PeftModel, batch: Batch) -> torch.Tensor:
+    """Logits at the positions that predict, (N, V) float32: most of a chat row is context, and V is large."""
+    knows = {"trie": batch.layout} if on_trie(model) else {}
     out = model(
-        input_ids=batch.tokens[:, s:],  # (R, L - S)
-        past_key_values=cache,
-        logits_to_keep=batch.predicts[:, s:],
-        use_cache=True,
+        input_ids=batch.tokens,
+        position_ids=batch.positions,
+        logits_to_keep=batch.rows,
+        use_cache=False,
+        **knows,
     )
-    return out.logits.view(len(batch.targets), -1)  # (N, V)
-
-
-def sharing_is_exact(model: torch.nn.Module, batches: Iterable[Batch]) -> bool:
-    """Whether this model gives the same losses both ways on the first batch that shares; True if none does.
-
-    Recurrent layers, sliding windows and caches of a model's own making may not.
-    """
-    batch = next((b for b in batches if b.shared), None)
-    if batch is None:
-        return True
-    with torch.inference_mode():
-        try:
-            shared = _shared_logits(model, batch).float().log_softmax(-1)
-        except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
-            return False  # no cache, or one that can't be repeated
-        plain = _plain_logits(model, batch).float().log_softmax(-1)
-        return bool(torch.allclose(shared, plain, atol=1e-3))
+    return out.logits[0].float()
 
 
 @torch.inference_mode()
-def evaluate(model: torch.nn.Module, batches: Iterable[Batch]) -> Score:
+def trie_is_exact(model: PeftModel, together: Sequence[Batch], singly: Sequence[Batch]) -> bool:
+    """Whether this model predicts the same for examples laid out together and one by one; both are the same examples.
+
+    The trie's attention is in use afterwards, if so; and the model's own, if not.
+    """
+    plain = _log_probs(model, singly)
+    use_trie(model, on=True)
+    try:
+        exact = torch.allclose(_log_probs(model, together), plain, atol=1e-3)
+    except (UnfitError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        exact = False  # another kind of layer, or of attention
+    use_trie(model, on=exact)
+    return exact
+
+
+def _log_probs(model: PeftModel, batches: Sequence[Batch]) -> torch.Tensor:
+    """Of every trained token, in the examples' order, (N,)."""
+    found = []
+    for batch in batches:
+        logs = predict(model, batch).log_softmax(-1)  # (N, V)
+        found.append(logs.gather(1, batch.targets[:, None])[:, 0])
+    order = torch.cat([batch.owners for batch in batches]).argsort(stable=True)
+    return torch.cat(found)[order]
+
+
+@torch.inference_mode()
+def evaluate(model: PeftModel, batches: Iterable[Batch]) -> Score:
     """The score of a model as it is."""
     total = NOTHING
     for batch in batches:

@@ -6,12 +6,15 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from pegbox.train import attention
 from pegbox.train.recipe import Recipe
+
+_PLAIN = "sdpa"
 
 
 def load_base(folder: str | Path) -> torch.nn.Module:
     """The frozen base in fp32, in evaluation mode (there is no dropout to leave out in training)."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=_PLAIN)
     model.requires_grad_(requires_grad=False)
     model.config.use_cache = False
     return model.eval()
@@ -33,6 +36,15 @@ def attach_adapter(base: torch.nn.Module, recipe: Recipe) -> PeftModel:
         target_modules="all-linear",
     )
     return get_peft_model(base, config, autocast_adapter_dtype=False)
+
+
+def use_trie(model: PeftModel, *, on: bool) -> None:
+    """Let the model's layers attend over tries, or by themselves."""
+    model.get_base_model().config._attn_implementation = attention.NAME if on else _PLAIN  # noqa: SLF001 - its only way
+
+
+def on_trie(model: PeftModel) -> bool:
+    return bool(model.get_base_model().config._attn_implementation == attention.NAME)  # noqa: SLF001
 
 
 def trainable(model: PeftModel) -> dict[str, torch.nn.Parameter]:

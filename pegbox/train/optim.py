@@ -1,4 +1,8 @@
-"""The optimizer and its schedule: AdamW, linear warm-up, linear decay to zero."""
+"""The optimizer and its schedule: AdamW over one flat buffer, linear warm-up, linear decay to zero.
+
+An adapter has hundreds of small matrices. They are views into one buffer, and their gradients into another, so a step,
+a norm, a reset and a checkpoint are each one call.
+"""
 
 import torch
 
@@ -7,8 +11,38 @@ from pegbox.train.recipe import Recipe
 CLIP_NORM = 1.0
 
 
-def make_optimizer(parameters: dict[str, torch.nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
-    return torch.optim.AdamW(parameters.values(), lr=recipe.learning_rate, weight_decay=0.0)
+class FlatAdapter:
+    """P numbers of an adapter, in the order of their names, as one vector."""
+
+    def __init__(self, parameters: dict[str, torch.nn.Parameter]) -> None:
+        """The parameters become views; whoever holds them sees every step."""
+        self.values = torch.cat([p.detach().flatten() for p in parameters.values()]).float()  # (P,)
+        self.values.grad = torch.zeros_like(self.values)  # (P,)
+        at = 0
+        for p in parameters.values():
+            piece = slice(at, at + p.numel())
+            p.data = self.values[piece].view_as(p)
+            p.grad = self.values.grad[piece].view_as(p)
+            at += p.numel()
+
+    @property
+    def gradient(self) -> torch.Tensor:
+        """(P,) summed since the last step."""
+        assert self.values.grad is not None, "made with the values, and never given up"
+        return self.values.grad
+
+
+def make_optimizer(adapter: FlatAdapter, recipe: Recipe) -> torch.optim.AdamW:
+    return torch.optim.AdamW([adapter.values], lr=recipe.learning_rate, weight_decay=0.0)
+
+
+def step(optimizer: torch.optim.AdamW, adapter: FlatAdapter, rate: float) -> None:
+    """Clip the gradient's norm, move, and begin a new sum."""
+    gradient = adapter.gradient
+    gradient.mul_((CLIP_NORM / (gradient.norm() + 1e-6)).clamp(max=1.0))
+    optimizer.param_groups[0]["lr"] = rate
+    optimizer.step()
+    gradient.zero_()
 
 
 def learning_rate(step: int, total: int, recipe: Recipe) -> float:
@@ -18,19 +52,14 @@ def learning_rate(step: int, total: int, recipe: Recipe) -> float:
     return recipe.learning_rate * rise * fall
 
 
-def state_tensors(optimizer: torch.optim.AdamW, parameters: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
-    """AdamW's memory under the adapter's names: `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`."""
-    return {
-        f"{kind}.{name}": optimizer.state[p][kind]
-        for name, p in parameters.items()
-        for kind in ("exp_avg", "exp_avg_sq", "step")
-    }
+def state_tensors(optimizer: torch.optim.AdamW, adapter: FlatAdapter) -> dict[str, torch.Tensor]:
+    """All that the next step depends on: the adapter, and AdamW's memory of it."""
+    memory = optimizer.state[adapter.values]
+    return {"adapter": adapter.values, **{kind: memory[kind] for kind in ("exp_avg", "exp_avg_sq", "step")}}
 
 
 def load_state_tensors(
-    optimizer: torch.optim.AdamW,
-    parameters: dict[str, torch.nn.Parameter],
-    tensors: dict[str, torch.Tensor],
+    optimizer: torch.optim.AdamW, adapter: FlatAdapter, tensors: dict[str, torch.Tensor]
 ) -> None:
-    for name, p in parameters.items():
-        optimizer.state[p] = {kind: tensors[f"{kind}.{name}"] for kind in ("exp_avg", "exp_avg_sq", "step")}
+    adapter.values.copy_(tensors["adapter"])
+    optimizer.state[adapter.values] = {kind: tensors[kind] for kind in ("exp_avg", "exp_avg_sq", "step")}

@@ -18,8 +18,9 @@ from pegbox.train import checkpoint
 from pegbox.train.batches import micro_batches
 from pegbox.train.loop import read_examples, train
 from pegbox.train.losses import supervised
-from pegbox.train.model import attach_adapter, load_base, trainable
-from pegbox.train.optim import learning_rate
+from pegbox.train.lora import use_own_linear
+from pegbox.train.model import attach_adapter, load_base, trainable, use_trie
+from pegbox.train.optim import FlatAdapter, learning_rate, make_optimizer
 from pegbox.train.recipe import Recipe
 from pegbox.train.rundir import RunDir
 from pegbox.train.sampler import examples_of, steps_per_epoch
@@ -133,15 +134,17 @@ def test_gradients_do_not_depend_on_micro_batches(
     examples = read_examples(run, recipe, valid=False)
     n = sum(e.n_trained for e in examples)
 
-    def gradients(tokens: int, *, share: bool) -> dict[str, torch.Tensor]:
+    def gradients(tokens: int, *, together: bool) -> dict[str, torch.Tensor]:
         model = attach_adapter(load_base(recipe.base_folder), recipe)
         for p in trainable(model).values():  # B is zero at first, and then A has no gradient
             torch.nn.init.normal_(p, std=0.02, generator=torch.Generator().manual_seed(p.numel()))
-        for batch in micro_batches(examples, tokens, share=share):
+        use_trie(model, on=together)
+        assert not together or use_own_linear(model) == 14
+        for batch in micro_batches(examples, tokens, together=together):
             (supervised(model, batch)[0] / n).backward()
         return {name: p.grad for name, p in trainable(model).items()}  # type: ignore[misc]
 
-    reference, ours = gradients(10_000_000, share=False), gradients(budget, share=True)
+    reference, ours = gradients(10_000_000, together=False), gradients(budget, together=True)
     for name, expected in reference.items():
         assert (ours[name] - expected).norm() < 1e-5 * expected.norm(), name
 
@@ -199,8 +202,8 @@ def test_damaged_checkpoint_is_not_resumed_from(new_run: RunMaker) -> None:
     state.write_bytes(state.read_bytes()[:-1] + b"x")
     recipe = run.recipe()
     model = attach_adapter(load_base(recipe.base_folder), recipe)
-    optimizer = torch.optim.AdamW(trainable(model).values())
-    assert checkpoint.resume(run, model, optimizer).step == 2  # of 4: the epoch before
+    adapter = FlatAdapter(trainable(model))
+    assert checkpoint.resume(run, adapter, make_optimizer(adapter, recipe)).step == 2  # of 4: the epoch before
 
 
 def test_adapter_opens_in_peft_and_gives_the_same_logits(new_run: RunMaker, tiny_model: Path) -> None:
