@@ -125,14 +125,14 @@ def _rate(machine: Machine) -> tuple[float, float, int, str]:
     if same:
         logs = [math.log(t.seconds / t.work) for t in same]
         middle, spread = _middle(logs, _SPREAD_SAME)
-        return math.exp(middle), spread, len(same), f"learnt from {_jobs(len(same))} with this base on this machine"
+        return math.exp(middle), spread, len(same), f"Learnt from {_jobs(len(same))} with this base on this machine"
     if alike:
         logs = [math.log(t.seconds / t.work / t.parameters) for t in alike]
         middle, spread = _middle(logs, _SPREAD_OTHER)
-        basis = f"learnt from {_jobs(len(alike))} with other bases on this machine, by their size"
+        basis = f"Learnt from {_jobs(len(alike))} with other bases on this machine, by their size"
         return math.exp(middle) * machine.parameters, spread, len(alike), basis
     seconds = _OPERATIONS * machine.parameters / (_EFFICIENCY * matrix_speed())
-    basis = "no job has finished on this machine yet: guessed from the model's size and the speed of a matrix product"
+    basis = "No job has finished on this machine yet: guessed from the model's size and the speed of a matrix product"
     return seconds, _SPREAD_GUESS, 0, basis
 
 

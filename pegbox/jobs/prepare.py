@@ -346,7 +346,7 @@ def _plan_event(recipe: Recipe, training: Survey, base: Base, expected: Estimate
         f"({recipe.reasons['batch_size']}), learning rate {recipe.learning_rate:g} "
         f"({recipe.reasons['learning_rate']}, times {recipe.learning_rate_multiplier:g}), "
         f"about {tokens:,} tokens{cost}; about {expected.seconds / 60:.0f} minutes ({expected.seconds_low / 60:.0f} to "
-        f"{expected.seconds_high / 60:.0f}, {expected.basis})"
+        f"{expected.seconds_high / 60:.0f}). {expected.basis}"
     )
     data: dict[str, object] = {
         "n_epochs": recipe.n_epochs, "batch_size": recipe.batch_size, "learning_rate": recipe.learning_rate,

@@ -137,7 +137,7 @@ def test_a_job_tells_what_its_data_is_worth(client: OpenAI, server: Server, uplo
         other = uploaded(rows(25))
         estimate = http.get(f"/files/{other}/report").json()["estimate"]
     assert estimate["jobs"] >= 1
-    assert "learnt from" in estimate["basis"]
+    assert "Learnt from" in estimate["basis"]
 
 
 def test_a_report_goes_with_its_file(client: OpenAI, server: Server):

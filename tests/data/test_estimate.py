@@ -37,7 +37,7 @@ def test_one_job_with_this_base_sets_the_rate():
     assert made.jobs == 1
     assert made.seconds == pytest.approx(8 + LOAD.work * 0.05)
     assert made.peak_bytes == 5_000
-    assert made.basis == "learnt from one finished job with this base on this machine"
+    assert made.basis == "Learnt from one finished job with this base on this machine"
 
 
 def test_the_interval_narrows_with_jobs_that_agree_and_widens_with_those_that_do_not():

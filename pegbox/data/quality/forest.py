@@ -94,6 +94,9 @@ class Pairs:
         return Pairs(self.first[chosen], self.second[chosen], self.likeness[chosen], self.whole)
 
 
+_MOST_PAIRS = 200_000  # of one search: memory and the reading of texts stay bounded however long the file is
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """How wide to look."""
@@ -108,7 +111,7 @@ def pairs(table: Table | Beside, rows: Rows, compare: Compare, search: Search, d
     """The pairs among these rows that `compare` finds alike enough."""
     none = np.zeros(0, dtype=np.int64)
     found = Pairs(none, none, np.zeros(0, dtype=np.float32))
-    room = search.pairs_per_row * len(rows) + 1_000
+    room = min(search.pairs_per_row * len(rows) + 1_000, _MOST_PAIRS)
     for number in range(table.width // _KEY):
         if deadline.over:
             return Pairs(found.first, found.second, found.likeness, whole=False)
