@@ -9,7 +9,8 @@ them flow back through it: the losses and gradients of example by example, to ro
               └─ two 2             depth     0     1   2 3   2 3
                                    end       6     6   4 4   6 6
 
-Torch-free: this is planning, for the trainer and for the estimate. The layout is that of tree training (arXiv 2511.00413).
+Torch-free: this is planning, for the trainer and for the estimate. The layout is that of tree training (arXiv
+2511.00413).
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -20,7 +20,7 @@ _FOREIGN = ("sliding_window", "softcap", "s_aux", "head_mask", "position_bias")
 
 
 class UnfitError(Exception):
-    """This model's attention is of another kind."""
+    """A model whose attention is of another kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _along(of_nodes: tuple[torch.Tensor, ...], path: tuple[int, ...]) -> torch.T
 
 
 def _no_mask(*_: Any, **__: Any) -> None:
-    """transformers would build a mask of all by all; the layout says what is seen."""
+    """No mask of all by all, which transformers would make: the layout says what is seen."""
 
 
 AttentionInterface.register(NAME, attend)

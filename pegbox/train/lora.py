@@ -13,7 +13,7 @@ from peft.tuners.lora import Linear
 _ADAPTER = "default"
 
 
-class _Lora(torch.autograd.Function):
+class _Lora(torch.autograd.Function):  # type: ignore[misc]
     """T tokens of width I to width O through rank R."""
 
     @staticmethod

@@ -69,7 +69,7 @@ def trie_is_exact(model: PeftModel, together: Sequence[Batch], singly: Sequence[
     except (UnfitError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
         exact = False  # another kind of layer, or of attention
     use_trie(model, on=exact)
-    return exact
+    return bool(exact)
 
 
 def _log_probs(model: PeftModel, batches: Sequence[Batch]) -> torch.Tensor:

@@ -58,8 +58,6 @@ def state_tensors(optimizer: torch.optim.AdamW, adapter: FlatAdapter) -> dict[st
     return {"adapter": adapter.values, **{kind: memory[kind] for kind in ("exp_avg", "exp_avg_sq", "step")}}
 
 
-def load_state_tensors(
-    optimizer: torch.optim.AdamW, adapter: FlatAdapter, tensors: dict[str, torch.Tensor]
-) -> None:
+def load_state_tensors(optimizer: torch.optim.AdamW, adapter: FlatAdapter, tensors: dict[str, torch.Tensor]) -> None:
     adapter.values.copy_(tensors["adapter"])
     optimizer.state[adapter.values] = {kind: tensors[kind] for kind in ("exp_avg", "exp_avg_sq", "step")}

@@ -4,13 +4,7 @@ import math
 
 import pytest
 
-from pegbox.data import layout
 from pegbox.data.estimate import Load, Machine, Timing, estimate, load_timings, save_timing
-from pegbox.data.render import Example
-
-
-def example(n: int, trained_from: int, first: int = 0) -> Example:
-    return Example(list(range(first, first + n)), [i >= trained_from for i in range(n)])
 
 
 def timing(seconds: float, work: float = 1_000, base: str = "b", parameters: int = 100) -> Timing:
@@ -22,14 +16,6 @@ LOAD = Load(tokens_per_epoch=3_000, computed_per_epoch=900, epochs=2, steps=10, 
 
 def test_work_is_training_and_a_third_of_scoring():
     assert LOAD.work == 900 * 2 + 600 / 3
-
-
-def test_computed_tokens_by_hand():
-    # 20 tokens in common, of which the first 17 are shared: position 17 predicts token 18, which one row learns.
-    group = [example(22, 20), Example([*range(20), 90], [i >= 18 for i in range(21)])]
-    assert layout.shared(group) == 17
-    assert layout.computed(group) == 17 + 2 * (22 - 17)
-    assert layout.computed([example(22, 20)]) == 22
 
 
 def test_one_job_with_this_base_sets_the_rate():

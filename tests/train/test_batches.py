@@ -22,7 +22,11 @@ def test_a_trie_by_hand() -> None:
     assert laid.ends.tolist() == [6, 6, 4, 4, 6, 6]
     assert [(n.start, n.stop, n.parent) for n in laid.nodes] == [(0, 2, -1), (2, 4, 0), (4, 6, 0)]
     # The last shared token predicts the first token of both.
-    assert (laid.owners.tolist(), laid.rows.tolist(), laid.targets.tolist()) == ([0, 0, 1, 1], [1, 4, 1, 2], [3, 4, 1, 2])
+    assert (laid.owners.tolist(), laid.rows.tolist(), laid.targets.tolist()) == (
+        [0, 0, 1, 1],
+        [1, 4, 1, 2],
+        [3, 4, 1, 2],
+    )
     assert laid.unshared == 8
 
 
@@ -51,14 +55,21 @@ texts = st.lists(
 def test_every_prediction_sees_exactly_its_own_text(examples: list[Example]) -> None:
     laid = trie.build(examples)
     ends = laid.ends
-    expected = [(i, e.tokens[:at], e.tokens[at]) for i, e in enumerate(examples) for at in range(1, len(e.tokens)) if e.trained[at]]
+    expected = [
+        (i, e.tokens[:at], e.tokens[at])
+        for i, e in enumerate(examples)
+        for at in range(1, len(e.tokens))
+        if e.trained[at]
+    ]
     found = []
     for owner, row, target in zip(laid.owners.tolist(), laid.rows.tolist(), laid.targets.tolist(), strict=True):
         seen = [j for j in range(row + 1) if row < ends[j]]
         assert [int(laid.depths[j]) for j in seen] == list(range(len(seen)))
         found.append((owner, [int(laid.tokens[j]) for j in seen], target))
     assert found == expected
-    assert len(laid.tokens) == len({tuple(e.tokens[: n + 1]) for e in examples for n in range(last(e) + 1)}), "each beginning once"
+    assert len(laid.tokens) == len({tuple(e.tokens[: n + 1]) for e in examples for n in range(last(e) + 1)}), (
+        "each beginning once"
+    )
 
 
 def last(e: Example) -> int:

@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pegbox.train import checkpoint
 from pegbox.train.batches import micro_batches
 from pegbox.train.loop import read_examples, train
-from pegbox.train.losses import supervised
 from pegbox.train.lora import use_own_linear
+from pegbox.train.losses import supervised
 from pegbox.train.model import attach_adapter, load_base, trainable, use_trie
 from pegbox.train.optim import FlatAdapter, learning_rate, make_optimizer
 from pegbox.train.recipe import Recipe
