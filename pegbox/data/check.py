@@ -42,8 +42,9 @@ from pegbox.data.rows import guess_method
 from pegbox.data.survey import Survey, Target, facts, survey
 
 CHECKS: tuple[type[Check], ...] = (
-    Turns, Rendering, Duplicates, Contradictions, Refusals, Secrets, Lengths, Endings, Balance, Profile, Boilerplate,
-    Affixes, Languages, Markers, Characters, Order, Grounding, Preferences,
+    # Languages first: what comes after has its memory.
+    Languages, Turns, Rendering, Duplicates, Contradictions, Refusals, Secrets, Lengths, Endings, Balance, Profile,
+    Boilerplate, Affixes, Markers, Characters, Order, Grounding, Preferences,
 )  # fmt: skip
 _GRAVITY = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 

@@ -16,7 +16,7 @@ from pegbox.data.quality.findings import Finding, finding
 from pegbox.data.quality.items import Item
 from pegbox.data.quality.tallies import Tally
 from pegbox.data.quality.text import excerpt
-from pegbox.data.quality.tongues import LATIN, tongue
+from pegbox.data.quality.tongues import LATIN, forget, tongue
 
 MINORITY = 0.2  # below this share of the rows that can be told, a mismatch is an accident
 _WORTH_SAYING = 0.01  # a language with a smaller share of prompts or answers is left to the mismatches
@@ -84,6 +84,7 @@ class Languages:
         self._tally.show(item, item.answer_index, note=note, text=text)
 
     def found(self, corpus: Corpus) -> Iterator[Finding]:
+        forget()
         if self._mismatches:
             yield self._mismatched(corpus)
         if (mix := self._mix(corpus)) is not None:
