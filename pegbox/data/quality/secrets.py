@@ -105,4 +105,5 @@ def _sentence(kind: str, rows: int, distinct: int, learnt: int) -> str:
     if kind == "made-up":
         return f"{hold} made-up or published contact data ({distinct:,} {more}different), which is nobody's own"
     name = f"{'an' if _NAMES[kind][0] in 'aeiAI' else 'a'} {_NAMES[kind]}"
-    return f"{hold} {name}: {distinct:,} {more}different, and {learnt:,} of these rows teach the model to write one"
+    taught = f"the model learns to write one in {learnt:,} of these rows" if learnt else "no learnt answer holds one"
+    return f"{hold} {name} ({distinct:,} {more}different); {taught}"

@@ -144,7 +144,7 @@ def test_rows_are_counted_by_kind_and_excerpts_are_redacted():
     email = found["email"]
     assert (email.count, email.share, email.lines, email.severity) == (2, 0.5, (1, 2), Severity.WARNING)
     assert email.data == {"distinct": 2, "learnt_rows": 1}
-    assert "2 rows hold an e-mail address: 2 different, and 1 of these rows teach" in email.text
+    assert "2 rows hold an e-mail address (2 different); the model learns to write one in 1 of these rows" in email.text
     assert [sample.places[0].line for sample in email.samples] == [1, 1]
     assert email.samples[0].places[0].path == "messages[1].content"
     assert found["made-up"].severity is Severity.INFO
