@@ -1,6 +1,7 @@
 """Fixtures: a tiny random model in hub layout, a models directory, a real server process, the stock client."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -8,10 +9,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import settings
 from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
 from pegbox.testing import ServerProcess, free_port
+
+# The same examples at every run, however busy the machine is; HYPOTHESIS_RANDOM=1 looks for new ones.
+settings.register_profile("pegbox", deadline=None, derandomize=not os.environ.get("HYPOTHESIS_RANDOM"))
+settings.load_profile("pegbox")
 
 KEY = "sk-test-0123456789abcdef"
 CHATML = (

@@ -31,6 +31,7 @@ class _Scripts(NamedTuple):
 
 
 _CONTROLS = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f"
+_PASSES = 8
 _CONTROL = re.compile(rf"\x1b\[[0-9;?]{{0,20}}[A-Za-z]|[{_CONTROLS}]")  # the colours of a terminal are one
 _LOST = "�\ud800-\udfff￾￿"
 _INVISIBLE = "\xad᠎\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeffᅟᅠㅤﾠ￹-￻\U000e0000-\U000e007f"
@@ -116,6 +117,15 @@ def mend(text: str) -> str:
     made plain ones. What is lost (�) stays, for nobody knows what it was. Good text comes back as it is."""
     if text.isascii() and text.isprintable():
         return text
+    for _ in range(_PASSES):  # what stood between two characters may have kept them from being read as garbled
+        mended = _mend(text)
+        if mended == text:
+            break
+        text = mended
+    return text
+
+
+def _mend(text: str) -> str:
     text = ungarble(text)
     pieces: list[str] = []
     at = 0

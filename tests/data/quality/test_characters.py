@@ -5,7 +5,7 @@ import time
 
 import pytest
 from feeding import banking77, chat, feed, gsm8k
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pegbox.data.quality.characters import Characters, mend, odd
@@ -83,6 +83,7 @@ def test_good_texts_together_are_good(text):
     assert mend(text) == text
 
 
+@example("Â\x1f\x80")
 @given(st.text())
 def test_mending_is_done_once_and_for_all(text):
     once = mend(text)

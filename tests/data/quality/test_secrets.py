@@ -121,6 +121,12 @@ def test_redacting_twice_is_redacting_once(text):
     assert redact(once) == once
 
 
+def test_numbers_glued_together_are_all_redacted():
+    glued = "a@b.co" + "+1 415 867 5309" * 40
+    assert not any(c.isdigit() for c in redact(glued))
+    assert redact(redact(glued)) == redact(glued)
+
+
 @given(st.text(max_size=80))
 def test_hits_lie_in_order_inside_the_text(text):
     at = 0
