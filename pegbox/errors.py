@@ -12,8 +12,8 @@ PegboxError
 │   ├── IllegalMove           the table of moves has no such arrow
 │   └── LostRace              another process moved the job first; the caller drops its work
 ├── CatalogError              a base model is unknown or can't be loaded, and why
-├── DataError                 the data desk can't do what was asked, and why (its leaves: data/encodings.py
-│                             TableError, a table that can't be read; data/changes.py OutputError)
+├── DataError                 the data desk can't do what was asked, and why (its leaves: data/tables/encodings.py
+│                             TableError, a table that can't be read; data/mending/changes.py OutputError)
 ├── RenderError               a conversation that the model's chat template refuses
 ├── EngineError               the engine process died or refused a request
 └── CommandFailed             the command line can't go on (its leaf Unreachable, in cli/client.py: no server there)

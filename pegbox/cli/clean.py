@@ -26,8 +26,8 @@ def clean(
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.")] = False,
 ) -> None:
     """Leave out or mend what `pegbox check` found, each row accounted for. Without -o nothing is written."""
-    from pegbox.data.clean import clean as run
-    from pegbox.data.verdicts import APPLICABLE
+    from pegbox.data.mending.clean import clean as run
+    from pegbox.data.mending.verdicts import APPLICABLE
 
     if method is not None and method not in METHODS:
         raise CommandFailed(f"there is no method {method}; use one of {', '.join(METHODS)}.")

@@ -13,7 +13,7 @@ from pegbox.cli.local import existing_file
 from pegbox.errors import CommandFailed
 
 if TYPE_CHECKING:
-    from pegbox.data.prepare import Outline
+    from pegbox.data.tables.prepare import Outline
 
 _SHOWN_PROBLEMS = 5
 _SHOWN_CHARACTERS = 1_000
@@ -36,7 +36,7 @@ def prepare(
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.")] = False,
 ) -> None:
     """Make training rows of a table, and say what could be better. Without -o nothing is written."""
-    from pegbox.data.prepare import Wish, outline, write
+    from pegbox.data.tables.prepare import Wish, outline, write
 
     existing_file(file)
     if format_ not in (None, "chat", "completion"):
@@ -73,7 +73,7 @@ def prepare(
 def _show(found: "Outline") -> None:
     kind = found.kind.upper() if found.kind != "xlsx" else "Excel"
     if found.encoding is not None:
-        from pegbox.data.encodings import spoken
+        from pegbox.data.tables.encodings import spoken
 
         kind += f", {spoken(found.encoding)}"
     counts = {"unreadable": found.unreadable, "without a completion": found.missing}

@@ -25,8 +25,8 @@ def split(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the two files.")] = False,
 ) -> None:
     """Split a file for training and validation; like rows stay on one side."""
-    from pegbox.data.split import BY
-    from pegbox.data.split import split as run
+    from pegbox.data.mending.split import BY
+    from pegbox.data.mending.split import split as run
 
     existing_file(file)
     if by not in BY:

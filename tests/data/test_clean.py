@@ -10,15 +10,15 @@ from conftest import chat_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pegbox.data.changes import OutputError
-from pegbox.data.clean import CleanResult, clean
+from pegbox.data.mending.changes import OutputError
+from pegbox.data.mending.clean import CleanResult, clean
+from pegbox.data.mending.rewrite import rewrite, texts, unmarked
+from pegbox.data.mending.verdicts import APPLICABLE, BY_HAND, REASONS, row_digest
 from pegbox.data.quality.base import Context
 from pegbox.data.quality.codes import CODES
 from pegbox.data.quality.items import item
-from pegbox.data.rewrite import rewrite, texts, unmarked
 from pegbox.data.rows import read_rows
 from pegbox.data.survey import survey
-from pegbox.data.verdicts import APPLICABLE, BY_HAND, REASONS, row_digest
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -210,7 +210,7 @@ def test_nothing_is_overwritten_or_half_written(tmp_path: Path, monkeypatch: pyt
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pegbox.data.clean._log_removal", fail)
+    monkeypatch.setattr("pegbox.data.mending.clean._log_removal", fail)
     with pytest.raises(OSError, match="No space"):
         clean(path, tmp_path / "out.jsonl", ["Q06"], force=True)
     assert (tmp_path / "out.jsonl").read_text() == "precious"

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pegbox.data.changes import OutputError
-from pegbox.data.prepare import Outline, Prepared, Wish, outline, write
-from pegbox.data.remedies import NAMES, Watch, mend
-from pegbox.data.roles import Pair, roles_of
+from pegbox.data.mending.changes import OutputError
 from pegbox.data.rows import read_rows
-from pegbox.data.tables import TableError
+from pegbox.data.tables.prepare import Outline, Prepared, Wish, outline, write
+from pegbox.data.tables.remedies import NAMES, Watch, mend
+from pegbox.data.tables.roles import Pair, roles_of
+from pegbox.data.tables.rows import TableError
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

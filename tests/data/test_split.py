@@ -11,10 +11,10 @@ from conftest import chat_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pegbox.data.changes import OutputError
 from pegbox.data.check import check
-from pegbox.data.prepare import outline, write
-from pegbox.data.split import SplitResult, choose, classes_of, split
+from pegbox.data.mending.changes import OutputError
+from pegbox.data.mending.split import SplitResult, choose, classes_of, split
+from pegbox.data.tables.prepare import outline, write
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

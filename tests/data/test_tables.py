@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pegbox.data import json_values, sheets, tables
-from pegbox.data.encodings import encoding_of
-from pegbox.data.tables import TableError, kind_of, rows_of
+from pegbox.data.tables import json_values, sheets
+from pegbox.data.tables import rows as tables
+from pegbox.data.tables.encodings import encoding_of
+from pegbox.data.tables.rows import TableError, kind_of, rows_of
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 JAPANESE = "カードはまだ届いていません。いつ届きますか"

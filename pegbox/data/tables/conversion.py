@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pegbox.data.formats import FormatError, parse_row
 from pegbox.data.lines import MAX_LINE_BYTES
 from pegbox.data.quality.text import digest
-from pegbox.data.roles import Pair, Roles, Row, RowError, chat_row, pair_of, preference_row, training_row
-from pegbox.data.tables import TableRow
+from pegbox.data.tables.roles import Pair, Roles, Row, RowError, chat_row, pair_of, preference_row, training_row
+from pegbox.data.tables.rows import TableRow
 
 GOOD, EMPTY, BAD = range(3)
 _TOO_LONG = f"is longer than {MAX_LINE_BYTES >> 20} MiB"

@@ -5,9 +5,9 @@ import io
 from collections.abc import Iterator
 from itertools import islice
 
-from pegbox.data.encodings import TableError
 from pegbox.data.lines import MAX_LINE_BYTES
-from pegbox.data.sheets import Cells
+from pegbox.data.tables.encodings import TableError
+from pegbox.data.tables.sheets import Cells
 
 _DELIMITERS = (",", "\t", ";", "|")
 _SAMPLE_ROWS = 50

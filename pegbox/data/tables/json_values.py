@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pegbox.data.encodings import TableError
 from pegbox.data.lines import MAX_LINE_BYTES
+from pegbox.data.tables.encodings import TableError
 
 _CHUNK = 1 << 18  # characters
 _MARK = re.compile(r'["\[\]{},]')

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pegbox.data import strict_json
-from pegbox.data.encodings import TableError
 from pegbox.data.strict_json import printable
+from pegbox.data.tables.encodings import TableError
 
 Row = dict[str, object]
 

@@ -8,10 +8,10 @@ from functools import cached_property
 from pegbox.data import strict_json
 from pegbox.data.count import Count
 from pegbox.data.formats import FormatError, parse_row
+from pegbox.data.mending.rewrite import Mend, rewrite, unmarked
 from pegbox.data.quality import characters, secrets
 from pegbox.data.quality.items import Item, item, plain_item
 from pegbox.data.quality.text import digest, normalise
-from pegbox.data.rewrite import Mend, rewrite, unmarked
 from pegbox.data.rows import Row
 from pegbox.data.survey import Target
 from pegbox.errors import RenderError

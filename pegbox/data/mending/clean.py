@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pegbox.data import strict_json
-from pegbox.data.changes import CHANGED, REMOVED, Change, Output, OutputError
 from pegbox.data.count import Count, TokenCounter
 from pegbox.data.lines import MAX_LINE_BYTES
+from pegbox.data.mending.changes import CHANGED, REMOVED, Change, Output, OutputError
+from pegbox.data.mending.rewrite import rewrite, texts
+from pegbox.data.mending.verdicts import APPLICABLE, BY_HAND, KEEP, KINDS, MENDED, NUMBERS, REASONS, Judge, mended_line
 from pegbox.data.quality.base import Context
 from pegbox.data.quality.columns import Column
 from pegbox.data.quality.duplicates import near_pairs
 from pegbox.data.quality.text import excerpt
-from pegbox.data.rewrite import rewrite, texts
 from pegbox.data.rows import Row, guess_method, read_rows
 from pegbox.data.survey import Target, survey
-from pegbox.data.verdicts import APPLICABLE, BY_HAND, KEEP, KINDS, MENDED, NUMBERS, REASONS, Judge, mended_line
 from pegbox.errors import RenderError
 
 Tick = Callable[[int], None]  # told how many bytes of the file are done, of both readings

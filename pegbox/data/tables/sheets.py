@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pegbox.data.encodings import TableError
+from pegbox.data.tables.encodings import TableError
 
 _MAX_UNPACKED = 1 << 30
 _MAX_STRINGS = 128 << 20  # openpyxl holds a workbook's texts in memory

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pegbox.data.changes import CHANGED, REMOVED, Change, Output, OutputError
-from pegbox.data.conversion import BAD, EMPTY, GOOD, Converted, Converter, digest_of, line_of
+from pegbox.data.mending.changes import CHANGED, REMOVED, Change, Output, OutputError
 from pegbox.data.quality.columns import Column
 from pegbox.data.quality.text import excerpt
-from pegbox.data.remedies import GROUPS, NAMES, Remedy, Watch, mend
-from pegbox.data.roles import Pair, Roles, Row, roles_of
-from pegbox.data.tables import TableError, TableRow, encoding_of_text, kind_of, rows_of
+from pegbox.data.tables.conversion import BAD, EMPTY, GOOD, Converted, Converter, digest_of, line_of
+from pegbox.data.tables.remedies import GROUPS, NAMES, Remedy, Watch, mend
+from pegbox.data.tables.roles import Pair, Roles, Row, roles_of
+from pegbox.data.tables.rows import TableError, TableRow, encoding_of_text, kind_of, rows_of
 
 _HEAD = 20  # rows whose keys make the columns, in files that have no header
 _NAMED_PROBLEMS = 100

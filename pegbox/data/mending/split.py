@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pegbox.data.changes import OutputError, copy_line, part, refuse_to_lose, settle
 from pegbox.data.lines import read_lines
+from pegbox.data.mending.changes import OutputError, copy_line, part, refuse_to_lose, settle
 from pegbox.data.quality.base import Context
 from pegbox.data.quality.corpus import Corpus
 from pegbox.data.quality.duplicates import near_pairs

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from os.path import commonprefix
 
 from pegbox.data.quality.text import digest
-from pegbox.data.roles import Pair
+from pegbox.data.tables.roles import Pair
 
 PROMPT_PREFIX, PROMPT_SUFFIX = "prompt-prefix", "prompt-suffix"
 COMPLETION_PREFIX, COMPLETION_SUFFIX = "completion-prefix", "completion-suffix"

@@ -14,11 +14,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from pegbox.data import delimited, sheets, strict_json
-from pegbox.data.encodings import TableError, encoding_of
-from pegbox.data.json_values import json_texts
+from pegbox.data import strict_json
 from pegbox.data.lines import MAX_LINE_BYTES
-from pegbox.data.sheets import Cells, plain
+from pegbox.data.tables import delimited, sheets
+from pegbox.data.tables.encodings import TableError, encoding_of
+from pegbox.data.tables.json_values import json_texts
+from pegbox.data.tables.sheets import Cells, plain
 
 __all__ = ["KINDS", "TableError", "TableRow", "encoding_of_text", "kind_of", "rows_of"]
 
