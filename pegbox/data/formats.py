@@ -14,7 +14,7 @@ from pegbox.data.strict_json import printable
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _ROW_KEYS = {"messages", "tools", "functions", "parallel_tool_calls"}
-_MESSAGE_KEYS = {
+MESSAGE_KEYS = {
     "role", "content", "name", "weight", "function_call", "tool_calls", "tool_call_id",
     "refusal", "audio", "annotations",
 }  # fmt: skip
@@ -191,7 +191,7 @@ def _message(where: str, value: object) -> Message:
     if not isinstance(value, dict):
         raise FormatError(where, f"is a {_kind(value)}, not an object with role and content")
     for key in value:
-        if key not in _MESSAGE_KEYS:
+        if key not in MESSAGE_KEYS:
             shown = printable(key)
             raise FormatError(f"{where}.{shown}", f'unrecognized key "{shown}"; remove it')
     if "role" not in value:

@@ -3,11 +3,7 @@ legal, and so is an empty content beside a call."""
 
 from collections import Counter
 
-ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-KEYS = {
-    "role", "content", "name", "weight", "function_call", "tool_calls", "tool_call_id", "refusal", "audio",
-    "annotations",
-}  # fmt: skip
+from pegbox.data.formats import MESSAGE_KEYS, ROLES
 
 
 def error_classes(value: object) -> Counter[str]:
@@ -37,7 +33,7 @@ def _of_message(message: object) -> list[str]:
     content = message.get("content", message.get("refusal"))
     if "role" not in message or ("content" not in message and not calls and "refusal" not in message):
         classes.append("message_missing_key")
-    if not message.keys() <= KEYS:
+    if not message.keys() <= MESSAGE_KEYS:
         classes.append("message_unrecognized_key")
     if message.get("role") not in ROLES:
         classes.append("unrecognized_role")

@@ -16,14 +16,14 @@ from typing import BinaryIO
 import numpy as np
 
 from pegbox.data.count import Count, TokenCounter
-from pegbox.data.formats import Record
+from pegbox.data.formats import Conversation, Preference, PromptCompletion, Record
 from pegbox.data.guide import error_classes
 from pegbox.data.quality.base import Check, Context
 from pegbox.data.quality.columns import Column
 from pegbox.data.quality.corpus import Corpus
+from pegbox.data.quality.digests import digests
 from pegbox.data.quality.findings import MAX_LINES
 from pegbox.data.quality.items import Item, item, plain_item
-from pegbox.data.quality.text import digest, normalise
 from pegbox.data.report import Distribution, FileFacts
 from pegbox.data.rows import Problem, Row, read_rows
 from pegbox.data.template import Template
@@ -55,7 +55,6 @@ class Survey:
     """What was read. Figures grow row by row; columns lie on disk."""
 
     corpus: Corpus
-    bytes: int = 0
     blank_lines: int = 0
     bad: int = 0
     problems: list[Problem] = field(default_factory=list)  # of the first bad rows
@@ -105,7 +104,7 @@ def survey(
     """Read a file through.
 
     `checks` see every good row; `keep` fills the corpus, to come back to them. `tick` is told now and then how many
-    bytes are done, and of how many.
+    bytes are done, and of how many. When the context's time is over, rows are only read and counted.
     """
     found = Survey(Corpus(file, method, which, context))
     last_line = 0
@@ -136,6 +135,8 @@ def survey(
         if not found.corpus.read % _ROLL:
             found.roll()
             tick(row.offset, size)
+            if context.deadline.over:  # no check will have time to speak: what is left is only read and counted
+                checks, keep = (), False
     return found
 
 
@@ -267,24 +268,19 @@ def _keep(corpus: Corpus, seen: Item, offset: int, count: Count | RenderError | 
     corpus.lines.append(seen.line)
     corpus.offsets.append(offset)
     corpus.tokens.append(count.tokens if isinstance(count, Count) else 0)
-    system, prompt, answer = seen.system, normalise(seen.prompt), normalise(seen.answer)
-    told = digest(normalise(system) + (str(seen.tools) if seen.tools else ""))
-    asked = digest(prompt)
-    said = digest(answer)
-    corpus.systems.append(told)
-    corpus.prompts.append(asked)
-    corpus.answers.append(said)
-    whole = f"{told}:{asked}:{said}:{seen.rejected}" if seen.trained.count(True) <= 1 else normalise(seen.talk)
-    corpus.rows.append(digest(f"{told}:{whole}"))
+    of = digests(seen)
+    corpus.systems.append(of.system)
+    corpus.prompts.append(of.prompt)
+    corpus.answers.append(of.answer)
+    corpus.rows.append(of.row)
 
 
-def _roles(record: object) -> list[str]:
-    prompt = getattr(record, "prompt", record)
-    messages = getattr(prompt, "messages", None)
-    if messages is None:
+def _roles(record: Record) -> list[str]:
+    if isinstance(record, PromptCompletion):
         return ["user", "assistant"]
-    extra = ["assistant"] if hasattr(record, "chosen") else []
-    return [message.role for message in messages] + extra
+    talk = record if isinstance(record, Conversation) else record.prompt
+    answer = ["assistant"] if isinstance(record, Preference) else []
+    return [message.role for message in talk.messages] + answer
 
 
 def _digest(text: str) -> int:

@@ -10,8 +10,9 @@ from pegbox.data.count import Count
 from pegbox.data.formats import FormatError, parse_row
 from pegbox.data.mending.rewrite import Mend, rewrite, unmarked
 from pegbox.data.quality import characters, secrets
+from pegbox.data.quality.digests import digests
 from pegbox.data.quality.items import Item, item, plain_item
-from pegbox.data.quality.text import digest, normalise
+from pegbox.data.quality.text import normalise
 from pegbox.data.rows import Row
 from pegbox.data.survey import Target
 from pegbox.errors import RenderError
@@ -150,11 +151,8 @@ def mended_line(value: object) -> bytes:
 
 
 def row_digest(seen: Item) -> int:
-    """Of all that a row says, normalised; never 0. Two rows have the same where `Corpus.rows` has."""
-    told = f"{normalise(seen.system)}\x00{seen.tools or ''}"
-    if seen.trained.count(True) > 1:
-        return digest(f"{told}\x00{normalise(seen.talk)}") or 1
-    return digest(f"{told}\x00{normalise(seen.prompt)}\x00{normalise(seen.answer)}\x00{seen.rejected}") or 1
+    """Of all that a row says; never 0, which stands for rows that go."""
+    return digests(seen).row or 1
 
 
 def _seen_texts(seen: Item) -> Iterator[str]:
