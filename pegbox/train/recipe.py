@@ -20,7 +20,8 @@ class Recipe:
     base_folder: str
     base_fingerprint: str
     adapter_folder: str | None = None  # train on from this adapter (PEFT format) instead of a fresh one
-    method: str = "supervised"
+    method: str = "supervised"  # or "dpo"
+    beta: float = 0.1  # of dpo: how dearly it pays to leave the reference
     format: str = "chat"  # or "completion": what the rows are, and so what the model can be asked
     seed: int
     n_epochs: int
@@ -29,6 +30,8 @@ class Recipe:
     learning_rate_multiplier: float
     warmup_steps: int
     max_tokens: int  # tokens an example; longer ones are cut at the end
+    dtype: str = "auto"  # of the frozen weights and the activations; the trainer's probe writes what it chose
+    patience: int | None = None  # stop after this many epochs without a better validation loss; None: never early
     lora_rank: int = LORA_RANK
     lora_alpha: int = LORA_ALPHA
     micro_batch_tokens: int = MICRO_BATCH_TOKENS  # padded tokens in one forward; changes memory, not results

@@ -1,7 +1,8 @@
 """The run directory: all that trainer and server say to each other.
 
 recipe.json  data/train.jsonl  data/valid.jsonl        written by the server before the start
-events.jsonl  metrics.jsonl                             appended by the trainer, one object a line, flushed
+lines.json                                              the user's row (from 1) of each row of train.jsonl
+events.jsonl  metrics.jsonl  rows.jsonl                 appended by the trainer, one object a line, flushed
 checkpoints/step-000123/                                committed by rename; whole or not there
 control/stop                                            a file is a request, honoured at the next step
 result.json                                             written last, by rename
@@ -45,9 +46,27 @@ class StepMetrics:
     valid_mean_token_accuracy: float | None = None
     full_valid_loss: float | None = None
     full_valid_mean_token_accuracy: float | None = None
+    train_reward_margin: float | None = None  # of dpo, here and below: means over the step's pairs
+    train_reward_accuracy: float | None = None  # share of pairs whose preferred answer has the higher reward
+    train_chosen_reward: float | None = None  # beta times the log-ratio to the reference
+    train_rejected_reward: float | None = None
+    valid_reward_margin: float | None = None
+    valid_reward_accuracy: float | None = None
+    full_valid_reward_margin: float | None = None
+    full_valid_reward_accuracy: float | None = None
     learning_rate: float = 0.0
     trained_tokens: int = 0  # since the run began, epochs counted
     seconds_left: float = 0.0  # estimate at this step
+
+
+@dataclass(frozen=True, slots=True)
+class RowLosses:
+    """What each row of one optimizer step cost: the mean loss (nats) of its trained tokens; of its pair, for dpo."""
+
+    step: int
+    epoch: int  # from 0
+    rows: list[int]  # indices into train.jsonl, from 0
+    losses: list[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +127,16 @@ class RunDir:
 
     def repair(self) -> None:
         """Drop a line that a crash left half-written, so that the next one starts cleanly."""
-        for name in ("events.jsonl", "metrics.jsonl"):
+        for name in ("events.jsonl", "metrics.jsonl", "rows.jsonl"):
             path = self.path / name
             if path.exists():
                 content = path.read_bytes()
                 whole = content.rfind(b"\n") + 1
                 if whole < len(content):
                     os.truncate(path, whole)
+
+    def report_rows(self, losses: RowLosses) -> None:
+        self._append("rows.jsonl", asdict(losses))
 
     def report(self, metrics: StepMetrics) -> None:
         self._append("metrics.jsonl", asdict(metrics))
@@ -157,6 +179,12 @@ class RunDir:
         """The whole lines from byte `offset` on, and the offset after them."""
         lines, offset = self._lines("metrics.jsonl", offset)
         return [StepMetrics(**json.loads(line)) for line in lines], offset
+
+    def row_losses(self) -> list[RowLosses]:
+        """One entry a step, in order; the last word of a resumed run counts."""
+        lines, _ = self._lines("rows.jsonl", 0)
+        told = [RowLosses(**json.loads(line)) for line in lines]
+        return [losses for _, losses in sorted({one.step: one for one in told}.items())]
 
     def notes(self, offset: int = 0) -> tuple[list[Note], int]:
         lines, offset = self._lines("events.jsonl", offset)
