@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     concurrent_jobs: int = Field(1, ge=1, description="jobs that train at the same time")
     keep_checkpoints: int = Field(3, ge=1, description="newest checkpoints kept a job; the best is kept too")
     threads: int = Field(0, ge=0, description="CPU threads a child process uses; 0 = all that it may use")
+    dtype: str = Field(
+        "auto", pattern=r"^(auto|float32|bfloat16)$", description="what training computes in; auto: what is faster here"
+    )
     loaded_adapters: int = Field(8, ge=1, description="adapters kept in the engine's memory")
     concurrent_generations: int = Field(64, ge=1, description="chat answers in the making at once; more get 429")
 

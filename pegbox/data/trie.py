@@ -5,9 +5,11 @@ j <= i < end[j], where end[j] is where the subtree below j ends. A token's place
 causal, so a shared token's hidden state, keys and values are the same in every example, and the gradients of all of
 them flow back through it: the losses and gradients of example by example, to rounding.
 
-    be brief ─┬─ one 1             tokens   be brief one 1 two 2
-              └─ two 2             depth     0     1   2 3   2 3
+    be brief ─┬─ one 1 .           tokens   be brief one 1 two 2
+              └─ two 2 .           depth     0     1   2 3   2 3
                                    end       6     6   4 4   6 6
+
+The last token of a text is only predicted, never read, so it is not laid out.
 
 Torch-free: this is planning, for the trainer and for the estimate. The layout is that of tree training (arXiv
 2511.00413).
@@ -66,7 +68,7 @@ class Trie:
 
 
 def build(examples: Sequence[Example]) -> Trie:
-    """Lay out examples, each up to its last trained token; those with nothing to predict are left out."""
+    """Lay out examples, each up to its last prediction; those with nothing to predict are left out."""
     useful = [_useful(example) for example in examples]
     order = sorted((i for i, tokens in enumerate(useful) if tokens), key=useful.__getitem__)
     tokens: list[int] = []
@@ -88,11 +90,11 @@ def build(examples: Sequence[Example]) -> Trie:
     targets: list[int] = []
     owners: list[int] = []
     for i, text in enumerate(useful):
-        trained = examples[i].trained
-        for at in range(1, len(text)):
-            if trained[at]:
+        example = examples[i]
+        for at in range(1, len(text) + 1 if text else 0):
+            if example.trained[at]:
                 rows.append(places[i][at - 1])
-                targets.append(text[at])
+                targets.append(example.tokens[at])
                 owners.append(i)
     return Trie(
         _integers(tokens), _integers(depths), _nodes(parents), _integers(rows), _integers(targets), _integers(owners),
@@ -100,28 +102,43 @@ def build(examples: Sequence[Example]) -> Trie:
     )  # fmt: skip
 
 
-def cut(examples: Sequence[Example], budget: int) -> Iterator[list[int]]:
-    """Group examples, by index, so that each group's trie has at most `budget` tokens (or holds one example, if that
-    is longer). Like beginnings come together, so sharing is the most that any order gives."""
+def cut(examples: Sequence[Example], budget: int, width: int = 1) -> Iterator[list[int]]:
+    """Group samples so that each group's trie has at most `budget` tokens (or holds one sample, if that is longer).
+
+    A sample is `width` examples in a row that stay together, as the two answers of a preference; groups are of
+    samples, by index. Like beginnings come together, so sharing is nearly the most that any order gives. Samples with
+    nothing to predict are left out.
+    """
     useful = [_useful(example) for example in examples]
-    order = sorted((i for i, tokens in enumerate(useful) if tokens), key=useful.__getitem__)
+    samples = [useful[at : at + width] for at in range(0, len(useful), width)]
+    order = sorted((i for i, sample in enumerate(samples) if any(sample)), key=samples.__getitem__)
     group: list[int] = []
     size = 0
     for i in order:
-        more = len(useful[i]) - (_common(useful[group[-1]], useful[i]) if group else 0)
+        more = _added(samples[group[-1]] if group else [], samples[i])
         if group and size + more > budget:
             yield group
-            group, size, more = [], 0, len(useful[i])
+            group, size, more = [], 0, _added([], samples[i])
         group.append(i)
         size += more
     if group:
         yield group
 
 
+def _added(before: Sequence[list[int]], sample: Sequence[list[int]]) -> int:
+    """How many tokens a sample adds to a trie that ends with another one, at most."""
+    laid = list(before)
+    added = 0
+    for text in sample:
+        added += len(text) - max((_common(other, text) for other in laid), default=0)
+        laid.append(text)
+    return added
+
+
 def _useful(example: Example) -> list[int]:
-    """The tokens up to the last trained one; none where nothing can be predicted."""
-    last = max((i for i in range(len(example.trained) - 1, 0, -1) if example.trained[i]), default=0)
-    return example.tokens[: last + 1] if last else []
+    """The tokens that lead to the last trained one; none where nothing can be predicted."""
+    last = next((i for i in range(len(example.trained) - 1, 0, -1) if example.trained[i]), 0)
+    return example.tokens[:last]
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

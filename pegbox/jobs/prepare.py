@@ -261,6 +261,7 @@ def _resolve(tuning: Tuning, base: Base, training: Survey, held: int, settings: 
         warmup_steps=auto_warmup(steps_per_epoch(n, batch) * epochs),
         max_tokens=base.target.limit,
         threads=settings.cpu_threads,
+        dtype=settings.dtype,
         reasons=reasons,
     )
 

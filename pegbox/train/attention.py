@@ -39,18 +39,18 @@ class Layout:
     segments: list[Segment]
 
 
-def layout(trie: Trie, dtype: torch.dtype = torch.float32) -> Layout:
+def layout(trie: Trie, device: str = "cpu") -> Layout:
     sizes = [node.stop - node.start for node in trie.nodes]
     segments = []
     for i, size in enumerate(sizes):
         path = trie.path(i)
         above = sum(sizes[n] for n in path[:-1])
-        segments.append(Segment(tuple(path), _mask(above, size, dtype) if above else None))
+        segments.append(Segment(tuple(path), _mask(above, size).to(device) if above else None))
     return Layout(sizes, segments)
 
 
-def _mask(above: int, own: int, dtype: torch.dtype) -> torch.Tensor:
-    mask = torch.full((own, own), float("-inf"), dtype=dtype).triu(1)  # (S, S)
+def _mask(above: int, own: int) -> torch.Tensor:
+    mask = torch.full((own, own), float("-inf")).triu(1)  # (S, S)
     return F.pad(mask, (above, 0))  # (S, P + S)
 
 
@@ -69,7 +69,7 @@ def attend(
     """Attention as transformers' layers call it; gives (1, T, H, D)."""
     del module, attention_mask
     if trie is None or dropout or any(others.get(name) is not None for name in _FOREIGN):
-        raise UnfitError
+        raise UnfitError("its attention is of another kind")
     q, k, v = (x.split(trie.sizes, dim=2) for x in (query, key, value))  # backward of a split is one cat
     grouped = query.shape[1] != key.shape[1]
     out = []
@@ -77,11 +77,15 @@ def attend(
         keys = _along(k, segment.path)  # (1, G, P + S, D)
         values = _along(v, segment.path)  # (1, G, P + S, D)
         seen = F.scaled_dot_product_attention(
-            q[segment.path[-1]], keys, values, segment.mask,
+            q[segment.path[-1]], keys, values, _as(segment.mask, query),
             is_causal=segment.mask is None, scale=scaling, enable_gqa=grouped,
         )  # (1, H, S, D)  # fmt: skip
         out.append(seen)
     return torch.cat(out, dim=2).transpose(1, 2), None  # (1, T, H, D)
+
+
+def _as(mask: torch.Tensor | None, query: torch.Tensor) -> torch.Tensor | None:
+    return None if mask is None else mask.to(query.dtype)
 
 
 def _along(of_nodes: tuple[torch.Tensor, ...], path: tuple[int, ...]) -> torch.Tensor:

@@ -3,25 +3,25 @@
 import math
 import random
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 import torch
 
-from pegbox.data.render import Example, examples, truncate
-from pegbox.data.rows import read_rows
-from pegbox.data.template import load_template
-from pegbox.train import checkpoint, losses, optim
-from pegbox.train.batches import micro_batches
+from pegbox.train import checkpoint, optim
+from pegbox.train.batches import Batch, micro_batches
 from pegbox.train.checkpoint import State
-from pegbox.train.lora import use_own_linear
-from pegbox.train.losses import NOTHING, Score
+from pegbox.train.machine import settle, this_machine
+from pegbox.train.methods import METHODS
+from pegbox.train.methods.base import Method, Score
 from pegbox.train.model import attach_adapter, load_base, trainable
 from pegbox.train.optim import FlatAdapter, learning_rate, make_optimizer
 from pegbox.train.recipe import Recipe
-from pegbox.train.rundir import Note, Result, RunDir, StepMetrics
+from pegbox.train.rundir import Note, Result, RowLosses, RunDir, StepMetrics
 from pegbox.train.sampler import examples_of, steps_per_epoch
+from pegbox.train.samples import Sample, read_samples
+from pegbox.train.scoring import find_the_way, say
 
 
 def train(run: RunDir) -> Result:
@@ -32,34 +32,41 @@ def train(run: RunDir) -> Result:
     recipe = run.recipe()
     torch.set_num_threads(recipe.threads)
     torch.set_flush_denormal(True)
+    torch.use_deterministic_algorithms(recipe.deterministic)
     run.repair()
+    machine = this_machine()
+    recipe = settle(recipe, machine)
+    recipe.save(run.recipe_path)
 
     # --- data: the same tokens that a chat request will be made of -----------------------------------------
-    learn = read_examples(run, recipe, valid=False)
-    held_out = read_examples(run, recipe, valid=True)
-    few = random.Random(recipe.seed).sample(held_out, min(recipe.valid_rows, len(held_out)))
+    method = METHODS[recipe.method](recipe)
+    samples = {"train": read_samples(run, recipe, valid=False), "valid": read_samples(run, recipe, valid=True)}
 
     # --- model, and where we stand -------------------------------------------------------------------------
-    model = attach_adapter(load_base(recipe.base_folder), recipe)
-    use_own_linear(model)
-    adapter = FlatAdapter(trainable(model))
+    model = attach_adapter(load_base(recipe.base_folder, recipe.dtype, machine.device), recipe)
+    adapter = FlatAdapter(trainable(model), getattr(torch, recipe.dtype))
     optimizer = make_optimizer(adapter, recipe)
-    state = checkpoint.resume(run, adapter, optimizer)
-    cut = partial(micro_batches, budget=recipe.micro_batch_tokens)
-    first = learn[: recipe.batch_size]
-    if not losses.trie_is_exact(model, cut(first), cut(first, together=False)):
-        run.tell(Note("plain", 0, "This model can't share common beginnings exactly; every row is computed by itself"))
+    cut = partial(micro_batches, budget=recipe.micro_batch_tokens, device=machine.device)
+    first = samples["train"][: recipe.batch_size]
+    why = find_the_way(model, adapter, cut(first), cut(first, together=False))
+    if why is not None:
+        text = f"This model can't share common beginnings, because {why}; every row is computed by itself"
+        run.tell(Note("plain", 0, text))
         cut = partial(cut, together=False)
-    full, small = cut(held_out or learn), cut(few)
+    samples = method.begin(run, model, samples, cut)  # before the checkpoint: a reference is the model at step 0
+    state = checkpoint.resume(run, adapter, optimizer)
+
+    learn, held_out = samples["train"], samples["valid"]
+    few = random.Random(recipe.seed).sample(held_out, min(recipe.valid_rows, len(held_out)))
     epoch_steps = steps_per_epoch(len(learn), recipe.batch_size)
     total = epoch_steps * recipe.n_epochs
     tokens = state.trained_tokens
-
-    began = time.monotonic()
+    evaluate = partial(_evaluate, method, model, cut)
 
     # --- step 0: what the model can do before it has learnt anything ---------------------------------------
+    began = time.monotonic()
     if state.step == 0:
-        run.tell(_first_score(losses.evaluate(model, full), recipe, on="validation" if held_out else "training"))
+        run.tell(_first_score(evaluate(held_out or learn), recipe, on="validation" if held_out else "training"))
     else:
         run.tell(Note(f"resumed:{state.step}", state.step, f"Training resumed after step {state.step}"))
 
@@ -70,51 +77,42 @@ def train(run: RunDir) -> Result:
                 checkpoint.save(run, State(step - 1, tokens, served=False), model, adapter, optimizer)
             return Result("stopped", step - 1, tokens)
 
-        # --- one optimizer step: exactly these examples, however they are cut into micro-batches -----------
-        batch = [learn[i] for i in examples_of(step, len(learn), recipe.batch_size, recipe.seed)]
-        micro = cut(batch)
-        n_trained = sum(len(m.targets) for m in micro)  # known before the first backward: the loss is a mean
-        seen = NOTHING  # over the whole step, not a mean of means
-        for m in micro:
-            nll, correct = losses.supervised(model, m)
-            (nll / n_trained).backward()
-            seen += Score(nll.item(), int(correct.item()), len(m.targets))
-        if not math.isfinite(seen.nll):
+        # --- one optimizer step: exactly these samples, however they are cut into micro-batches ------------
+        chosen = [learn[i] for i in examples_of(step, len(learn), recipe.batch_size, recipe.seed)]
+        weight = method.weight(chosen)  # known before the first backward: the loss is a mean over the whole step
+        seen, costs = Score(), [0.0] * len(chosen)
+        for batch in cut(chosen):
+            measured = method.measure(say(model, batch), batch, chosen)
+            (measured.losses.sum() / weight).backward()
+            seen += measured.score
+            for i, cost in zip(batch.samples, measured.losses.tolist(), strict=True):
+                costs[i] = method.row_loss(cost, chosen[i])
+        if not math.isfinite(seen.loss):
             return _diverged(step, tokens)
         rate = learning_rate(step, total, recipe)
         optim.step(optimizer, adapter, rate)
-        tokens += sum(len(example.tokens) for example in batch)
+        tokens += sum(sample.n_tokens for sample in chosen)
 
         # --- measure ---------------------------------------------------------------------------------------
         ends_epoch = step % epoch_steps == 0
-        looks = small and (step % recipe.valid_every == 0 or ends_epoch)
-        glance = losses.evaluate(model, small) if looks else None
-        whole = losses.evaluate(model, full) if held_out and ends_epoch else None
-        metrics = StepMetrics(
-            step=step,
-            total_steps=total,
-            train_loss=seen.loss,
-            train_mean_token_accuracy=seen.accuracy,
-            valid_loss=glance.loss if glance else None,
-            valid_mean_token_accuracy=glance.accuracy if glance else None,
-            full_valid_loss=whole.loss if whole else None,
-            full_valid_mean_token_accuracy=whole.accuracy if whole else None,
-            learning_rate=rate,
-            trained_tokens=tokens,
-            seconds_left=(time.monotonic() - started) / (step - state.step) * (total - step),
-        )
+        glance = evaluate(few) if few and (step % recipe.valid_every == 0 or ends_epoch) else None
+        whole = evaluate(held_out) if held_out and ends_epoch else None
+        left = (time.monotonic() - started) / (step - state.step) * (total - step)
+        metrics = _metrics(step, total, seen, glance, whole, rate=rate, tokens=tokens, seconds_left=left)
+        epoch = (step - 1) // epoch_steps
+        run.report_rows(RowLosses(step, epoch, [sample.row for sample in chosen], costs))
         run.report(metrics)
 
         # --- save: at each epoch's end for users, now and then for ourselves -------------------------------
         if ends_epoch:
             name = checkpoint.save(run, State(step, tokens, served=True), model, adapter, optimizer)
-            data = {
-                k: v
-                for k, v in asdict(metrics).items()
-                if k.startswith(("step", "train_m", "train_l", "valid", "full"))
-            }
-            run.tell(Note(f"checkpoint:{step}", step, "", data=data, checkpoint=name))
+            run.tell(Note(f"checkpoint:{step}", step, "", data=_shown(metrics), checkpoint=name))
             snapshot_at = time.monotonic()
+            if _learns_no_more(run, recipe, epoch_steps):
+                text = f"Stopped early: {recipe.patience} epochs brought no better validation loss"
+                run.tell(Note(f"early_stop:{step}", step, text))
+                total = step
+                break
         elif time.monotonic() - snapshot_at > recipe.snapshot_seconds:
             checkpoint.save(run, State(step, tokens, served=False), model, adapter, optimizer)
             snapshot_at = time.monotonic()
@@ -122,35 +120,61 @@ def train(run: RunDir) -> Result:
     return Result("succeeded", total, tokens, seconds=time.monotonic() - began, resumed=state.step > 0)
 
 
-def read_examples(run: RunDir, recipe: Recipe, *, valid: bool) -> list[Example]:
-    """The rows of the run's data as token examples, cut at the recipe's limit.
+@torch.inference_mode()
+def _evaluate(method: Method, model: torch.nn.Module, cut: partial[list[Batch]], samples: list[Sample]) -> Score:
+    """The score of a model as it is."""
+    parts: Iterable[Score] = (method.measure(say(model, batch), batch, samples).score for batch in cut(samples))
+    return sum(parts, Score())
 
-    The server has checked these rows; one that fails here means that it did not, so the run stops.
-    """
-    path = run.valid_data if valid else run.train_data
-    if not path.exists():
-        return []
-    template = load_template(Path(recipe.base_folder))
-    out: list[Example] = []
-    with path.open("rb") as file:
-        for row in read_rows(file):
-            if row.record is None:
-                raise ValueError(f"{path}: {row.problem}")
-            cut = [truncate(example, recipe.max_tokens) for example in examples(row.record, template)]
-            out.extend(example for example in cut if example.n_trained)
-    return out
+
+def _learns_no_more(run: RunDir, recipe: Recipe, epoch_steps: int) -> bool:
+    """Whether the last `patience` epochs were no better than the best one before them. Read from the run's own
+    metrics, so a resumed run decides alike."""
+    if recipe.patience is None:
+        return False
+    ends = [m.full_valid_loss for m in run.curve() if m.step % epoch_steps == 0 and m.full_valid_loss is not None]
+    return len(ends) > recipe.patience and min(ends[-recipe.patience :]) >= min(ends[: -recipe.patience])
+
+
+# --- in words ------------------------------------------------------------------------------------------------
+
+
+def _metrics(
+    step: int, total: int, seen: Score, glance: Score | None, whole: Score | None, **others: float
+) -> StepMetrics:
+    figures: dict[str, float | None] = {}
+    for prefix, score in (("train", seen), ("valid", glance), ("full_valid", whole)):
+        if score is not None:
+            figures[f"{prefix}_loss"] = score.mean_loss
+            figures[f"{prefix}_mean_token_accuracy"] = score.accuracy
+            figures[f"{prefix}_reward_margin"] = score.margin
+            figures[f"{prefix}_reward_accuracy"] = score.reward_accuracy
+    if seen.pairs:
+        figures["train_chosen_reward"] = seen.chosen / seen.pairs
+        figures["train_rejected_reward"] = seen.rejected / seen.pairs
+    names = {"tokens": "trained_tokens", "rate": "learning_rate"}
+    figures |= {names.get(name, name): value for name, value in others.items()}
+    return StepMetrics(step=step, total_steps=total, **figures)  # type: ignore[arg-type]
+
+
+def _shown(metrics: StepMetrics) -> dict[str, object]:
+    """What a checkpoint says of itself."""
+    beginnings = ("step", "train_loss", "train_mean", "train_reward", "valid", "full_valid")
+    return {k: v for k, v in asdict(metrics).items() if k.startswith(beginnings)}
 
 
 def _first_score(score: Score, recipe: Recipe, *, on: str) -> Note:
     who = "the adapter trained on from" if recipe.adapter_folder else "the base model"
+    which = "valid" if on == "validation" else "train"
+    loss, accuracy = score.mean_loss, score.accuracy
     return Note(
         key="step:0",
         step=0,
-        message=f"Step 0, {who} before training: full {on} loss={score.loss:.2f}, token accuracy={score.accuracy:.2f}",
+        message=f"Step 0, {who} before training: full {on} loss={loss:.2f}, token accuracy={accuracy:.2f}",
         data={
             "step": 0,
-            f"full_{'valid' if on == 'validation' else 'train'}_loss": score.loss,
-            f"full_{'valid' if on == 'validation' else 'train'}_mean_token_accuracy": score.accuracy,
+            f"full_{which}_loss": loss,
+            f"full_{which}_mean_token_accuracy": accuracy,
             "tokens": score.tokens,
         },
     )

@@ -12,30 +12,33 @@ from pegbox.train.recipe import Recipe
 _PLAIN = "sdpa"
 
 
-def load_base(folder: str | Path) -> torch.nn.Module:
-    """The frozen base in fp32, in evaluation mode (there is no dropout to leave out in training)."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=_PLAIN)
+def load_base(folder: str | Path, dtype: str = "float32", device: str = "cpu") -> torch.nn.Module:
+    """The frozen base in one dtype, in evaluation mode (there is no dropout to leave out in training)."""
+    kind = getattr(torch, dtype)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation=_PLAIN)
     model.requires_grad_(requires_grad=False)
     model.config.use_cache = False
-    return model.eval()
+    return model.eval().to(device)
 
 
 def attach_adapter(base: torch.nn.Module, recipe: Recipe) -> PeftModel:
-    """A fresh adapter, drawn from the recipe's seed, or the one that the recipe trains on from.
+    """A fresh adapter, drawn from the recipe's seed, or the one that the recipe trains on from; in fp32.
 
     A fresh adapter changes nothing yet: its B matrices are zero.
     """
     torch.manual_seed(recipe.seed)
     if recipe.adapter_folder:
-        return PeftModel.from_pretrained(base, recipe.adapter_folder, is_trainable=True, autocast_adapter_dtype=False)
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=recipe.lora_rank,
-        lora_alpha=recipe.lora_alpha,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-    )
-    return get_peft_model(base, config, autocast_adapter_dtype=False)
+        model = PeftModel.from_pretrained(base, recipe.adapter_folder, is_trainable=True, autocast_adapter_dtype=True)
+    else:
+        config = LoraConfig(
+            task_type="CAUSAL_LM",
+            r=recipe.lora_rank,
+            lora_alpha=recipe.lora_alpha,
+            lora_dropout=0.0,
+            target_modules="all-linear",
+        )
+        model = get_peft_model(base, config, autocast_adapter_dtype=True)
+    return model
 
 
 def use_trie(model: PeftModel, *, on: bool) -> None:
@@ -45,6 +48,22 @@ def use_trie(model: PeftModel, *, on: bool) -> None:
 
 def on_trie(model: PeftModel) -> bool:
     return bool(model.get_base_model().config._attn_implementation == attention.NAME)  # noqa: SLF001
+
+
+def body(model: PeftModel) -> torch.nn.Module:
+    """All but the head: tokens to hidden states."""
+    base = model.get_base_model()
+    inner: torch.nn.Module = getattr(base, base.base_model_prefix)
+    return inner
+
+
+def head(model: PeftModel) -> torch.nn.Linear:
+    """Hidden states to logits. Raises UnfitError where more than a matrix stands between the two."""
+    base = model.get_base_model()
+    found = base.get_output_embeddings()
+    if not isinstance(found, torch.nn.Linear):
+        raise attention.UnfitError("its head is no plain matrix")
+    return found
 
 
 def trainable(model: PeftModel) -> dict[str, torch.nn.Parameter]:

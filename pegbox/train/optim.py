@@ -4,6 +4,8 @@ An adapter has hundreds of small matrices. They are views into one buffer, and t
 a norm, a reset and a checkpoint are each one call.
 """
 
+from dataclasses import dataclass
+
 import torch
 
 from pegbox.train.recipe import Recipe
@@ -11,18 +13,30 @@ from pegbox.train.recipe import Recipe
 CLIP_NORM = 1.0
 
 
-class FlatAdapter:
-    """P numbers of an adapter, in the order of their names, as one vector."""
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One matrix of an adapter: views into the flat buffers."""
 
-    def __init__(self, parameters: dict[str, torch.nn.Parameter]) -> None:
+    working: torch.Tensor  # what is computed with, in the base's dtype
+    gradient: torch.Tensor  # float32, summed since the last step
+
+
+class FlatAdapter:
+    """P numbers of an adapter, in the order of their names, as one vector of fp32; and, where the base computes in
+    another dtype, a copy in that one, renewed at each step."""
+
+    def __init__(self, parameters: dict[str, torch.nn.Parameter], dtype: torch.dtype = torch.float32) -> None:
         """The parameters become views; whoever holds them sees every step."""
         self.values = torch.cat([p.detach().flatten() for p in parameters.values()]).float()  # (P,)
         self.values.grad = torch.zeros_like(self.values)  # (P,)
+        self.working = self.values if dtype == torch.float32 else self.values.to(dtype)  # (P,)
+        self._pieces: dict[int, Piece] = {}
         at = 0
         for p in parameters.values():
             piece = slice(at, at + p.numel())
             p.data = self.values[piece].view_as(p)
             p.grad = self.values.grad[piece].view_as(p)
+            self._pieces[id(p)] = Piece(self.working[piece].view_as(p), p.grad)
             at += p.numel()
 
     @property
@@ -30,6 +44,15 @@ class FlatAdapter:
         """(P,) summed since the last step."""
         assert self.values.grad is not None, "made with the values, and never given up"
         return self.values.grad
+
+    def piece(self, parameter: torch.nn.Parameter) -> Piece:
+        """Where one of the parameters lives."""
+        return self._pieces[id(parameter)]
+
+    def renew(self) -> None:
+        """The values have changed: let the working copy follow."""
+        if self.working is not self.values:
+            self.working.copy_(self.values)
 
 
 def make_optimizer(adapter: FlatAdapter, recipe: Recipe) -> torch.optim.AdamW:
@@ -43,6 +66,7 @@ def step(optimizer: torch.optim.AdamW, adapter: FlatAdapter, rate: float) -> Non
     optimizer.param_groups[0]["lr"] = rate
     optimizer.step()
     gradient.zero_()
+    adapter.renew()
 
 
 def learning_rate(step: int, total: int, recipe: Recipe) -> float:
@@ -60,4 +84,7 @@ def state_tensors(optimizer: torch.optim.AdamW, adapter: FlatAdapter) -> dict[st
 
 def load_state_tensors(optimizer: torch.optim.AdamW, adapter: FlatAdapter, tensors: dict[str, torch.Tensor]) -> None:
     adapter.values.copy_(tensors["adapter"])
-    optimizer.state[adapter.values] = {kind: tensors[kind] for kind in ("exp_avg", "exp_avg_sq", "step")}
+    adapter.renew()
+    place = adapter.values.device
+    memory = {kind: tensors[kind].to(place) for kind in ("exp_avg", "exp_avg_sq")}
+    optimizer.state[adapter.values] = {**memory, "step": tensors["step"]}

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from pegbox.data import trie
 from pegbox.data.render import Example
 from pegbox.train.attention import layout
-from pegbox.train.batches import micro_batches
+from pegbox.train.batches import alone, micro_batches
+from pegbox.train.samples import Sample
 
 
 def example(tokens: list[int], trained_from: int) -> Example:
@@ -15,31 +16,31 @@ def example(tokens: list[int], trained_from: int) -> Example:
 
 
 def test_a_trie_by_hand() -> None:
-    # be brief one 1 / be brief two 2, as the module draws it
-    laid = trie.build([example([7, 8, 3, 4], 2), example([7, 8, 1, 2], 2)])
+    # be brief two 2 . / be brief one 1 . as the module draws it; what is predicted last is not laid out
+    laid = trie.build([example([7, 8, 3, 4, 9], 2), example([7, 8, 1, 2, 9], 2)])
     assert laid.tokens.tolist() == [7, 8, 1, 2, 3, 4]
     assert laid.depths.tolist() == [0, 1, 2, 3, 2, 3]
     assert laid.ends.tolist() == [6, 6, 4, 4, 6, 6]
     assert [(n.start, n.stop, n.parent) for n in laid.nodes] == [(0, 2, -1), (2, 4, 0), (4, 6, 0)]
     # The last shared token predicts the first token of both.
     assert (laid.owners.tolist(), laid.rows.tolist(), laid.targets.tolist()) == (
-        [0, 0, 1, 1],
-        [1, 4, 1, 2],
-        [3, 4, 1, 2],
+        [0, 0, 0, 1, 1, 1],
+        [1, 4, 5, 1, 2, 3],
+        [3, 4, 9, 1, 2, 9],
     )
     assert laid.unshared == 8
 
 
 def test_what_follows_the_last_trained_token_is_not_laid_out() -> None:
     laid = trie.build([Example([1, 2, 3, 4, 5], [False, True, False, True, False]), Example([9, 9], [True, False])])
-    assert laid.tokens.tolist() == [1, 2, 3, 4]
+    assert laid.tokens.tolist() == [1, 2, 3]
     assert laid.targets.tolist() == [2, 4]
     assert laid.owners.tolist() == [0, 0]
 
 
 def test_one_text_twice_and_one_inside_another() -> None:
     laid = trie.build([example([1, 2, 3], 1), example([1, 2, 3], 1), example([1, 2], 1)])
-    assert laid.tokens.tolist() == [1, 2, 3]
+    assert laid.tokens.tolist() == [1, 2]
     assert len(laid.nodes) == 1
     assert laid.rows.tolist() == [0, 1, 0, 1, 0]
 
@@ -67,7 +68,7 @@ def test_every_prediction_sees_exactly_its_own_text(examples: list[Example]) -> 
         assert [int(laid.depths[j]) for j in seen] == list(range(len(seen)))
         found.append((owner, [int(laid.tokens[j]) for j in seen], target))
     assert found == expected
-    assert len(laid.tokens) == len({tuple(e.tokens[: n + 1]) for e in examples for n in range(last(e) + 1)}), (
+    assert len(laid.tokens) == len({tuple(e.tokens[: n + 1]) for e in examples for n in range(last(e))}), (
         "each beginning once"
     )
 
@@ -104,14 +105,31 @@ def test_micro_batches_hold_every_example_once_within_the_budget(examples: list[
 
 
 def test_a_batch_says_whose_its_predictions_are() -> None:
-    examples = [example([5, 6, 7], 2), example([1, 2], 1), example([5, 6, 8], 2)]
-    (batch,) = micro_batches(examples, 100)
-    assert batch.owners.tolist() == [1, 0, 2]
+    samples = alone([example([5, 6, 7], 2), example([1, 2], 1), example([5, 6, 8], 2)])
+    (batch,) = micro_batches(samples, 100)
+    assert batch.samples == (1, 0, 2)
+    assert [batch.samples[i] for i in batch.owners.tolist()] == [1, 0, 2]
     assert batch.targets.tolist() == [2, 7, 8]
-    assert batch.unshared == 8
-    assert [b.owners.tolist() for b in micro_batches(examples, 100, together=False)] == [[1], [0], [2]]
+    assert (batch.unshared, batch.tokens) == (5, 3)
+    assert [b.samples for b in micro_batches(samples, 100, together=False)] == [(1,), (0,), (2,)]
+
+
+def test_the_answers_of_a_pair_stay_together() -> None:
+    pairs = [
+        Sample(0, (example([5, 6, 7, 1], 2), example([5, 6, 8, 1], 2))),
+        Sample(1, (example([1, 2, 3], 1), example([1, 4, 3], 1))),
+    ]
+    for together, packs in ((True, 1), (False, 2)):
+        batches = micro_batches(pairs, 1, together=together)
+        assert [b.samples for b in batches] == [(1,), (0,)]
+        assert [len(b.packs) for b in batches] == [packs, packs]
+        assert batches[1].targets.tolist() == [7, 1, 8, 1]
+        assert batches[1].owners.tolist() == [0, 0, 1, 1]
+    (both,) = micro_batches(pairs, 100)
+    assert both.samples == (1, 0)
+    assert both.examples == 4
 
 
 @pytest.mark.parametrize("budget", [1, 2, 3])
 def test_an_example_longer_than_the_budget_stands_alone(budget: int) -> None:
-    assert len(micro_batches([example([1, 2, 3, 4], 1), example([1, 2, 3, 5], 1)], budget)) == 2
+    assert len(micro_batches(alone([example([1, 2, 4, 9], 1), example([1, 2, 5, 9], 1)]), budget)) == 2

@@ -33,7 +33,7 @@ def made(**choices: object):
 def test_the_same_as_peft(shape: tuple[int, ...]) -> None:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     theirs, ours = made(), made()
-    assert use_own_linear(ours) == 2
+    assert use_own_linear(ours, FlatAdapter(trainable(ours))) == 2
     inputs = [x.clone().requires_grad_() for _ in range(2)]
     outputs = [model(i) for model, i in zip((theirs, ours), inputs, strict=True)]
     torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-5, atol=1e-6)
@@ -48,16 +48,18 @@ def test_the_same_as_peft(shape: tuple[int, ...]) -> None:
 def test_with_the_adapter_off_the_base_speaks() -> None:
     model = made()
     x = torch.randn(3, 12)
+    adapter = FlatAdapter(trainable(model))
     with model.disable_adapter():
         expected = model(x)
-        use_own_linear(model)
+        use_own_linear(model, adapter)
         torch.testing.assert_close(model(x), expected)
     assert not torch.allclose(model(x), expected)
 
 
 @pytest.mark.parametrize("choices", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}])
 def test_layers_of_another_kind_stay_as_they_are(choices: dict[str, object]) -> None:
-    assert use_own_linear(made(**choices)) == 0
+    model = made(**choices)
+    assert use_own_linear(model, FlatAdapter(trainable(model))) == 0
 
 
 def test_one_flat_step_is_adamw_with_a_clipped_norm() -> None:

@@ -16,14 +16,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pegbox.train import checkpoint
 from pegbox.train.batches import micro_batches
-from pegbox.train.loop import read_examples, train
+from pegbox.train.loop import train
 from pegbox.train.lora import use_own_linear
-from pegbox.train.losses import supervised
 from pegbox.train.model import attach_adapter, load_base, trainable, use_trie
 from pegbox.train.optim import FlatAdapter, learning_rate, make_optimizer
 from pegbox.train.recipe import Recipe
 from pegbox.train.rundir import RunDir
 from pegbox.train.sampler import examples_of, steps_per_epoch
+from pegbox.train.samples import read_samples
+from pegbox.train.scoring import say
 
 RunMaker = Callable[..., RunDir]
 
@@ -41,7 +42,7 @@ def new_run(tiny_model: Path, tmp_path: Path) -> RunMaker:
         values = {
             "job_id": "ftjob-test", "base": "tiny", "base_folder": str(tiny_model), "base_fingerprint": "",
             "seed": 3, "n_epochs": 3, "batch_size": 4, "learning_rate": 5e-3, "learning_rate_multiplier": 1.0,
-            "warmup_steps": 2, "max_tokens": 512, "threads": 1,
+            "warmup_steps": 2, "max_tokens": 512, "threads": 1, "dtype": "float32",
         }  # fmt: skip
         Recipe(**{**values, **choices}).save(run.recipe_path)
         return run
@@ -131,17 +132,18 @@ def test_gradients_do_not_depend_on_micro_batches(
     beginning that rows share is computed once or in every row: the gradients are the same."""
     run = new_run("run", made(8))
     recipe = run.recipe()
-    examples = read_examples(run, recipe, valid=False)
-    n = sum(e.n_trained for e in examples)
+    samples = read_samples(run, recipe, valid=False)
+    n = sum(sample.n_trained for sample in samples)
 
     def gradients(tokens: int, *, together: bool) -> dict[str, torch.Tensor]:
         model = attach_adapter(load_base(recipe.base_folder), recipe)
         for p in trainable(model).values():  # B is zero at first, and then A has no gradient
             torch.nn.init.normal_(p, std=0.02, generator=torch.Generator().manual_seed(p.numel()))
         use_trie(model, on=together)
-        assert not together or use_own_linear(model) == 14
-        for batch in micro_batches(examples, tokens, together=together):
-            (supervised(model, batch)[0] / n).backward()
+        if together:
+            assert use_own_linear(model, FlatAdapter(trainable(model))) == 14
+        for batch in micro_batches(samples, tokens, together=together):
+            (-say(model, batch).logps.sum() / n).backward()
         return {name: p.grad for name, p in trainable(model).items()}  # type: ignore[misc]
 
     reference, ours = gradients(10_000_000, together=False), gradients(budget, together=True)
@@ -238,7 +240,8 @@ def test_step_zero_is_the_base_model_by_hand(new_run: RunMaker, tiny_model: Path
     train(run)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     nll, right, n = 0.0, 0, 0
-    for example in read_examples(run, run.recipe(), valid=True):
+    for sample in read_samples(run, run.recipe(), valid=True):
+        (example,) = sample.examples
         with torch.inference_mode():
             logprobs = model(input_ids=torch.tensor([example.tokens])).logits[0].log_softmax(-1)
         for i in range(1, len(example.tokens)):
@@ -269,7 +272,8 @@ def test_learning_rate_rises_and_falls_in_lines(new_run: RunMaker) -> None:
 
 def test_cut_rows_learn_only_what_is_left(new_run: RunMaker) -> None:
     run = new_run("run", [{"prompt": "a" * 10, "completion": "b" * 10}], max_tokens=15)
-    (example,) = read_examples(run, run.recipe(), valid=False)
+    (sample,) = read_samples(run, run.recipe(), valid=False)
+    (example,) = sample.examples
     assert len(example.tokens) == 15
     assert example.trained == [False] * 10 + [True] * 5
 
