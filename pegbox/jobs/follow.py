@@ -9,7 +9,9 @@ from dataclasses import asdict
 from sqlalchemy import Connection, delete, insert, select, update
 
 from pegbox import ids
-from pegbox.jobs.records import Checkpoint, Tuning, checkpoint
+from pegbox.jobs import records
+from pegbox.jobs.best import best
+from pegbox.jobs.records import Checkpoint, Tuning
 from pegbox.jobs.submit import Desk
 from pegbox.queue import store
 from pegbox.queue.store import Event
@@ -96,12 +98,10 @@ class Follower:
 
     def _superfluous(self, tx: Connection) -> list[Checkpoint]:
         """All but the newest few and the best by full validation loss."""
-        mine = select(checkpoints).where(checkpoints.c.job_id == self._tuning.id)
-        known = [checkpoint(row) for row in tx.execute(mine.order_by(checkpoints.c.step))]
+        known = records.saved_checkpoints(tx, self._tuning.id)
         kept = {c.id for c in known[-self._settings.keep_checkpoints :]}
-        scored = [(c.metrics.full_valid_loss, c.id) for c in known if c.metrics.full_valid_loss is not None]
-        if scored:
-            kept.add(min(scored)[1])
+        if found := best(known):
+            kept.add(found.id)
         return [c for c in known if c.id not in kept]
 
 

@@ -356,7 +356,7 @@ def _plan_event(recipe: Recipe, training: Survey, base: Base, expected: Estimate
     return Event("plan", text, data=data)
 
 
-def _sparsely(beat: Callable[[], None], seconds: float = 1.0) -> Callable[[], None]:
+def _sparsely(beat: Callable[[], object], seconds: float = 1.0) -> Callable[[], None]:
     """Call at every row, act once a second."""
     due = time.monotonic() + seconds
 
