@@ -41,7 +41,7 @@ class Follower:
         metrics, metrics_read = self._run.metrics(self._metrics_read)
         if not notes and not metrics:
             return
-        saved = [note for note in notes if note.checkpoint]
+        saved = [note for note in notes if note.checkpoint and not self._was_told(note)]
         for note in saved:
             self._desk.adapters.store(self._run.checkpoints / str(note.checkpoint), self._key(note.step))
         with self._desk.db.write() as tx:
@@ -59,6 +59,11 @@ class Follower:
             if adapter := self._desk.adapters.find(old.model):
                 self._desk.adapters.delete(adapter)
         self._notes_read, self._metrics_read = notes_read, metrics_read
+
+    def _was_told(self, note: Note) -> bool:
+        """A run that goes on is read from its beginning: what was dropped or deleted since must not come back."""
+        with self._desk.db.read() as tx:
+            return store.was_told(tx, self._tuning.id, note.key)
 
     def _tell(self, tx: Connection, item: StepMetrics | Note) -> None:
         if isinstance(item, StepMetrics):

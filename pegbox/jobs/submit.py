@@ -20,7 +20,9 @@ from pegbox.storage.db import Database
 from pegbox.storage.tables import jobs, tunings
 from pegbox.wire.fine_tuning import CreateJob, ResolvedHyperparameters
 
+EARLY_STOP_KEY = "pegbox.early_stop"  # metadata of a job: epochs without a better validation loss before it ends
 _RETRY_SECONDS = 60
+_MOST_PATIENCE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ def create(desk: Desk, request: CreateJob, *, is_retry: bool = False) -> Tuning:
     """
     model = _check_model(desk, request)
     _check_method(request)
+    patience(request)
     _check_file(desk, "training_file", request.training_file)
     if request.validation_file is not None:
         _check_file(desk, "validation_file", request.validation_file)
@@ -71,6 +74,24 @@ def get(desk: Desk, job_id: str) -> Tuning:
     """Raises NotFound in the API's own words."""
     with desk.db.read() as tx:
         return records.get(tx, job_id)
+
+
+def patience(request: CreateJob) -> int | None:
+    """Epochs without a better validation loss after which the job ends early; None if it never does.
+
+    Raises InvalidRequest for anything but a whole number from 1 to 10.
+    """
+    wish = (request.metadata or {}).get(EARLY_STOP_KEY)
+    if wish is None:
+        return None
+    if wish not in map(str, range(1, _MOST_PATIENCE + 1)):
+        raise InvalidRequest(
+            f"Invalid value for 'metadata.{EARLY_STOP_KEY}': the number of epochs to wait for a better validation "
+            f'loss, as text, from "1" to "{_MOST_PATIENCE}". Leave it out to train all epochs.',
+            param=f"metadata.{EARLY_STOP_KEY}",
+            code="invalid_value",
+        )
+    return int(wish)
 
 
 def _unheeded(request: CreateJob) -> list[Event]:
