@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import openai
 import pytest
 from conftest import Server, ServerMaker, chat_row, finished, messages, rows, upload, write_jsonl
 from openai import OpenAI
@@ -169,6 +170,25 @@ def test_the_hold_out_can_be_turned_off(
     told = messages(client, job.id)
     assert not any("held out" in text for text in told)
     assert any("full training loss=" in text for text in told)
+
+
+@pytest.mark.parametrize("wish", ["0", "11", "two", "", " 2", "2.0", "٢"])
+def test_an_early_stop_that_is_no_number_of_epochs_is_refused(client: OpenAI, tmp_path: Path, wish: str) -> None:
+    file = upload(client, write_jsonl(tmp_path / "t.jsonl", rows(10)))
+    with pytest.raises(openai.BadRequestError, match='from "1" to "10"') as caught:
+        client.fine_tuning.jobs.create(model="tiny", training_file=file, metadata={"pegbox.early_stop": wish})
+    assert (caught.value.param, caught.value.code) == ("metadata.pegbox.early_stop", "invalid_value")
+
+
+def test_an_early_stop_without_held_out_rows_has_no_effect_and_is_told_so(client: OpenAI, tmp_path: Path) -> None:
+    file = upload(client, write_jsonl(tmp_path / "t.jsonl", rows(10)))
+    job = client.fine_tuning.jobs.create(
+        model="tiny", training_file=file, metadata={"pegbox.early_stop": "1"}, hyperparameters={"n_epochs": 2}
+    )
+    assert finished(client, job.id).status == "succeeded"
+    told = messages(client, job.id)
+    assert any(text.startswith('"pegbox.early_stop" has no effect') for text in told)
+    assert not any(text.startswith("Best checkpoint") for text in told)
 
 
 def test_same_seed_gives_the_same_curve_and_jobs_wait_their_turn(client: OpenAI, tmp_path: Path) -> None:

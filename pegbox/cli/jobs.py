@@ -17,7 +17,7 @@ from pegbox.cli.watch import ENDED, Look, all_events, watch
 from pegbox.errors import CommandFailed
 from pegbox.queue.states import Status
 from pegbox.wire.base import Page
-from pegbox.wire.fine_tuning import Checkpoint, Job, JobEvent
+from pegbox.wire.fine_tuning import EARLY_STOP_KEY, Checkpoint, Job, JobEvent
 
 app = typer.Typer(
     name="jobs", help="Fine-tuning jobs.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
@@ -38,6 +38,9 @@ def create(
     batch_size: Annotated[int | None, typer.Option(help="Rows a step; chosen for you if left out.")] = None,
     lr_multiplier: Annotated[float | None, typer.Option(help="Times the model's usual learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same model.")] = None,
+    early_stop: Annotated[
+        int | None, typer.Option(min=1, max=10, help="End after this many epochs without a better validation loss.")
+    ] = None,
     follow: Follow = False,
 ) -> None:
     """Create a job; local files are uploaded first."""
@@ -51,6 +54,8 @@ def create(
             body["suffix"] = suffix
         if seed is not None:
             body["seed"] = seed
+        if early_stop is not None:
+            body["metadata"] = {EARLY_STOP_KEY: str(early_stop)}
         if hyperparameters:
             body["method"] = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
         job = api.post("/fine_tuning/jobs", Job, body)

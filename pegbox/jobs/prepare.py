@@ -29,7 +29,7 @@ from pegbox.errors import JobFailure
 from pegbox.files import File
 from pegbox.jobs import foresee, records, reports
 from pegbox.jobs.records import Tuning
-from pegbox.jobs.submit import EARLY_STOP_KEY, Desk, patience
+from pegbox.jobs.submit import Desk, patience
 from pegbox.queue import store
 from pegbox.queue.states import QueuedJob, Status
 from pegbox.queue.store import Event
@@ -39,7 +39,7 @@ from pegbox.storage.tables import tunings
 from pegbox.train.recipe import Recipe, auto_batch_size, auto_multiplier, auto_warmup, base_learning_rate
 from pegbox.train.rundir import RunDir
 from pegbox.train.sampler import steps_per_epoch
-from pegbox.wire.fine_tuning import ResolvedHyperparameters
+from pegbox.wire.fine_tuning import EARLY_STOP_KEY, ResolvedHyperparameters
 
 HOLDOUT_KEY = "pegbox.holdout"  # metadata of a job; "off" trains on every row
 

@@ -18,9 +18,8 @@ from pegbox.queue import store
 from pegbox.queue.store import Event
 from pegbox.storage.db import Database
 from pegbox.storage.tables import jobs, tunings
-from pegbox.wire.fine_tuning import CreateJob, ResolvedHyperparameters
+from pegbox.wire.fine_tuning import EARLY_STOP_KEY, CreateJob, ResolvedHyperparameters
 
-EARLY_STOP_KEY = "pegbox.early_stop"  # metadata of a job: epochs without a better validation loss before it ends
 _RETRY_SECONDS = 60
 _MOST_PATIENCE = 10
 
