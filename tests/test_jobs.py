@@ -155,6 +155,39 @@ def test_three_newest_checkpoints_and_the_best_are_kept(client: OpenAI, tmp_path
     assert f"Validating training file: {job.training_file} and validation file: {job.validation_file}" in messages(
         client, job.id
     )
+    (named,) = [e for e in events if e.message.startswith("Best checkpoint")]
+    assert f": step {best}, ft:tiny:" in named.message
+    assert f" ({losses[best]:.3f}); the final model is of step 42 ({losses[42]:.3f})" in named.message
+    assert named.level == ("warn" if losses[42] > 1.02 * losses[best] else "info"), losses
+
+
+def test_early_stopping_publishes_the_best_epoch_of_a_real_run(client: OpenAI, tmp_path: Path) -> None:
+    """Whatever the number of epochs it took: the model answers as its best checkpoint does."""
+    train = write_jsonl(tmp_path / "train.jsonl", [chat_row(f"Say {i}", "yes yes yes") for i in range(12)])
+    valid = write_jsonl(tmp_path / "valid.jsonl", [chat_row(f"Say {i}", "0123456789") for i in range(4)])
+    job = client.fine_tuning.jobs.create(
+        model="tiny",
+        seed=1,
+        training_file=upload(client, train),
+        validation_file=upload(client, valid),
+        hyperparameters={"n_epochs": 6, "batch_size": 2, "learning_rate_multiplier": 3},
+        metadata={"pegbox.early_stop": "1"},
+    )
+    job = finished(client, job.id)
+    assert job.status == "succeeded", job.error
+    assert job.hyperparameters.n_epochs == 6, "what was asked for"
+    listed = client.fine_tuning.jobs.checkpoints.list(job.id).data
+    best, last = min(listed, key=lambda c: c.metrics.full_valid_loss), listed[0]
+    assert best.step_number < last.step_number
+
+    def likelihoods(model: str) -> list[float]:
+        answer = client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "Say 3"}], max_tokens=4, temperature=0, logprobs=True
+        )
+        return [token.logprob for token in answer.choices[0].logprobs.content]
+
+    assert likelihoods(job.fine_tuned_model) == likelihoods(best.fine_tuned_model_checkpoint)
+    assert likelihoods(job.fine_tuned_model) != likelihoods(last.fine_tuned_model_checkpoint)
 
 
 @pytest.mark.parametrize(("metadata", "env"), [({"pegbox.holdout": "off"}, {}), (None, {"PEGBOX_HOLDOUT": "false"})])
