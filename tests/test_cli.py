@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import IO
 
 import pytest
 from conftest import KEY, SMOLLM2, Server, chat_row, free_port, rows, write_jsonl
@@ -357,6 +358,42 @@ def test_a_job_can_start_from_an_uploaded_file(server: Server, tmp_path: Path) -
     assert works(server, "jobs", "cancel", job_id).strip() == f"{job_id} is cancelled."
     assert "already completed" in fails("jobs", "cancel", job_id, base_url=server.base_url)
     assert "there is no tuned model" in fails("jobs", "events", job_id, "--follow", base_url=server.base_url)
+
+
+def test_a_job_is_paused_and_resumed_while_somebody_follows(server: Server, train: Path) -> None:
+    job_id = works(server, "jobs", "create", train, "--epochs", "50", "--batch-size", "1").strip()
+    command = [*CLI, "jobs", "events", job_id, "--follow"]
+    with subprocess.Popen(
+        command, env=environment(server.base_url, KEY), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as watching:
+        try:
+            until_line(watching.stdout, "Step 1/")
+            asked = run("jobs", "pause", job_id, base_url=server.base_url)
+            assert asked.stdout.strip() == f"{job_id} is pausing."
+            assert f"Resume it with `pegbox jobs resume {job_id}`." in asked.stderr
+            until_line(watching.stdout, "Job paused at step ")
+            said = until_line(watching.stderr, "The job is paused")
+            assert said.strip().endswith(f"Resume it with `pegbox jobs resume {job_id}`.")
+            assert re.search(rf"^{job_id}\tpaused\t", works(server, "jobs", "list"), re.MULTILINE)
+            assert works(server, "jobs", "pause", job_id).strip() == f"{job_id} is paused."
+            assert works(server, "jobs", "resume", job_id).strip() == f"{job_id} is queued."
+            until_line(watching.stdout, "Training resumed after step ")
+            works(server, "jobs", "cancel", job_id)
+            _, said = watching.communicate(timeout=60)
+        finally:
+            watching.kill()
+    assert watching.returncode == 1
+    assert "is cancelled, so there is no tuned model" in said
+    assert "The job is paused" not in said, "once a pause"
+    for verb in ("pause", "resume"):
+        assert "already completed" in fails("jobs", verb, job_id, base_url=server.base_url)
+
+
+def until_line(stream: IO[str], text: str) -> str:
+    for line in stream:
+        if text in line:
+            return line
+    raise AssertionError(f"the stream ended without {text!r}")
 
 
 def test_a_job_that_fails_says_why(server: Server, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import openai
 import pytest
 from conftest import Server, ServerMaker, chat_row, finished, messages, rows, upload, write_jsonl
 from openai import OpenAI
@@ -154,6 +155,39 @@ def test_three_newest_checkpoints_and_the_best_are_kept(client: OpenAI, tmp_path
     assert f"Validating training file: {job.training_file} and validation file: {job.validation_file}" in messages(
         client, job.id
     )
+    (named,) = [e for e in events if e.message.startswith("Best checkpoint")]
+    assert f": step {best}, ft:tiny:" in named.message
+    assert f" ({losses[best]:.3f}); the final model is of step 42 ({losses[42]:.3f})" in named.message
+    assert named.level == ("warn" if losses[42] > 1.02 * losses[best] else "info"), losses
+
+
+def test_early_stopping_publishes_the_best_epoch_of_a_real_run(client: OpenAI, tmp_path: Path) -> None:
+    """Whatever the number of epochs it took: the model answers as its best checkpoint does."""
+    train = write_jsonl(tmp_path / "train.jsonl", [chat_row(f"Say {i}", "yes yes yes") for i in range(12)])
+    valid = write_jsonl(tmp_path / "valid.jsonl", [chat_row(f"Say {i}", "0123456789") for i in range(4)])
+    job = client.fine_tuning.jobs.create(
+        model="tiny",
+        seed=1,
+        training_file=upload(client, train),
+        validation_file=upload(client, valid),
+        hyperparameters={"n_epochs": 6, "batch_size": 2, "learning_rate_multiplier": 3},
+        metadata={"pegbox.early_stop": "1"},
+    )
+    job = finished(client, job.id)
+    assert job.status == "succeeded", job.error
+    assert job.hyperparameters.n_epochs == 6, "what was asked for"
+    listed = client.fine_tuning.jobs.checkpoints.list(job.id).data
+    best, last = min(listed, key=lambda c: c.metrics.full_valid_loss), listed[0]
+    assert best.step_number < last.step_number
+
+    def likelihoods(model: str) -> list[float]:
+        answer = client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "Say 3"}], max_tokens=4, temperature=0, logprobs=True
+        )
+        return [token.logprob for token in answer.choices[0].logprobs.content]
+
+    assert likelihoods(job.fine_tuned_model) == likelihoods(best.fine_tuned_model_checkpoint)
+    assert likelihoods(job.fine_tuned_model) != likelihoods(last.fine_tuned_model_checkpoint)
 
 
 @pytest.mark.parametrize(("metadata", "env"), [({"pegbox.holdout": "off"}, {}), (None, {"PEGBOX_HOLDOUT": "false"})])
@@ -169,6 +203,25 @@ def test_the_hold_out_can_be_turned_off(
     told = messages(client, job.id)
     assert not any("held out" in text for text in told)
     assert any("full training loss=" in text for text in told)
+
+
+@pytest.mark.parametrize("wish", ["0", "11", "two", "", " 2", "2.0", "٢"])
+def test_an_early_stop_that_is_no_number_of_epochs_is_refused(client: OpenAI, tmp_path: Path, wish: str) -> None:
+    file = upload(client, write_jsonl(tmp_path / "t.jsonl", rows(10)))
+    with pytest.raises(openai.BadRequestError, match='from "1" to "10"') as caught:
+        client.fine_tuning.jobs.create(model="tiny", training_file=file, metadata={"pegbox.early_stop": wish})
+    assert (caught.value.param, caught.value.code) == ("metadata.pegbox.early_stop", "invalid_value")
+
+
+def test_an_early_stop_without_held_out_rows_has_no_effect_and_is_told_so(client: OpenAI, tmp_path: Path) -> None:
+    file = upload(client, write_jsonl(tmp_path / "t.jsonl", rows(10)))
+    job = client.fine_tuning.jobs.create(
+        model="tiny", training_file=file, metadata={"pegbox.early_stop": "1"}, hyperparameters={"n_epochs": 2}
+    )
+    assert finished(client, job.id).status == "succeeded"
+    told = messages(client, job.id)
+    assert any(text.startswith('"pegbox.early_stop" has no effect') for text in told)
+    assert not any(text.startswith("Best checkpoint") for text in told)
 
 
 def test_same_seed_gives_the_same_curve_and_jobs_wait_their_turn(client: OpenAI, tmp_path: Path) -> None:

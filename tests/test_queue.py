@@ -25,11 +25,16 @@ ALLOWED = {
     ("validating_files", "queued"), ("validating_files", "failed"), ("validating_files", "cancelled"),
     ("queued", "running"), ("queued", "failed"), ("queued", "cancelled"),
     ("running", "succeeded"), ("running", "failed"), ("running", "cancelled"),
+    ("validating_files", "paused"), ("queued", "paused"), ("running", "pausing"),
+    ("pausing", "paused"), ("pausing", "succeeded"), ("pausing", "failed"), ("pausing", "cancelled"),
+    ("paused", "validating_files"), ("paused", "queued"), ("paused", "cancelled"),
 }  # fmt: skip
 WAY_TO = {
     Status.VALIDATING: [],
     Status.QUEUED: [Status.QUEUED],
     Status.RUNNING: [Status.QUEUED, Status.RUNNING],
+    Status.PAUSING: [Status.QUEUED, Status.RUNNING, Status.PAUSING],
+    Status.PAUSED: [Status.PAUSED],
     Status.SUCCEEDED: [Status.QUEUED, Status.RUNNING, Status.SUCCEEDED],
     Status.FAILED: [Status.FAILED],
     Status.CANCELLED: [Status.CANCELLED],
@@ -89,7 +94,7 @@ def test_every_pair_of_statuses(db: Database, here: Status, there: Status) -> No
         assert moved == get(db, "j")
         assert moved.status == there
         assert (moved.finished_at is not None) == is_final(there) == (there in ("succeeded", "failed", "cancelled"))
-        assert (moved.started_at is not None) == (there == "running" or here == "running")
+        assert (moved.started_at is not None) == (there == "running" or here in ("running", "pausing"))
         assert told(db, "j") == [("why", "info", "because")]
         assert endings(db) == before + ([("j", there)] if is_final(there) else [])
     else:
@@ -161,6 +166,21 @@ def test_the_oldest_job_is_claimed_first(db: Database) -> None:
     enqueue(db, "z", "a", "m")
     assert [claim(db).id for _ in range(3)] == ["z", "a", "m"]
     assert claim(db) is None
+
+
+def test_a_pause_left_half_done_is_claimed_first_and_a_resumed_job_keeps_its_place(db: Database) -> None:
+    for name in ("a", "b", "c"):
+        at(db, Status.QUEUED, name)
+    at(db, Status.RUNNING, "d")
+    at(db, Status.PAUSING, "e")
+    with db.write() as tx:
+        paused = store.move(tx, get(db, "b"), Status.PAUSED)
+    wanted = (Status.QUEUED, Status.RUNNING, Status.PAUSING)
+    assert [claim(db, *wanted).id for _ in range(2)] == ["e", "a"]
+    with db.write() as tx:
+        store.move(tx, paused, Status.QUEUED)
+    assert [claim(db, *wanted).id for _ in range(3)] == ["b", "c", "d"]
+    assert claim(db, *wanted) is None
 
 
 def test_only_the_asked_statuses_are_claimed(db: Database) -> None:
@@ -241,6 +261,25 @@ def test_hold_of_a_job_that_was_cancelled_is_lost(db: Database) -> None:
         store.hold(tx, job)
 
 
+def test_hold_shows_the_job_as_it_stands(db: Database) -> None:
+    at(db, Status.RUNNING)
+    job = claim(db, Status.RUNNING)
+    with db.write() as tx:
+        store.move(tx, get(db, "j"), Status.PAUSING, keep_lease=True)
+    with db.write() as tx:
+        assert store.hold(tx, job).status == Status.PAUSING
+    assert claim(db, Status.PAUSING) is None, "its worker has it still"
+
+
+def test_hold_of_a_job_that_was_paused_while_queued_is_lost(db: Database) -> None:
+    at(db, Status.QUEUED)
+    job = claim(db, Status.QUEUED)
+    with db.write() as tx:
+        store.move(tx, job, Status.PAUSED)
+    with pytest.raises(LostRace), db.write() as tx:
+        store.hold(tx, job)
+
+
 def test_no_token_holds_nothing(db: Database) -> None:
     enqueue(db, "j")
     with pytest.raises(LostRace), db.write() as tx:
@@ -282,6 +321,15 @@ def test_an_event_is_told_once_a_job(db: Database) -> None:
         rows = tx.execute(select(events)).all()
     assert len({row.id for row in rows}) == 4
     assert [row.data for row in rows if row.key == "step:3"] == [{"é": [1]}]
+
+
+def test_events_of_a_kind_are_counted(db: Database) -> None:
+    enqueue(db, "a", "b")
+    with db.write() as tx:
+        store.tell(tx, "a", Event("paused:1", ""), Event("paused:2", ""), Event("pausing:1", ""), Event("paused", ""))
+        store.tell(tx, "b", Event("paused:1", ""))
+    with db.read() as tx:
+        assert [store.times_told(tx, "a", kind) for kind in ("paused", "pausing", "pause%", "resume")] == [2, 1, 0, 0]
 
 
 # --- the outbox ----------------------------------------------------------------------------------------------

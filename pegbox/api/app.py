@@ -53,7 +53,7 @@ def create_app(settings: Settings) -> Server:
             log_folder=settings.root / "logs",
         )
     )
-    runs = {Status.QUEUED, Status.RUNNING}
+    runs = {Status.QUEUED, Status.RUNNING, Status.PAUSING}
     workers = (
         Worker(db, {Status.VALIDATING}, partial(prepare, desk, settings), name="validate"),
         *(Worker(db, runs, partial(execute, desk, settings), name=f"run-{i}") for i in range(settings.concurrent_jobs)),

@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Request
 
 from pegbox.api.deps import Paging, ServerParts, body, page, paging
-from pegbox.jobs import records, submit
+from pegbox.jobs import control, records, submit
 from pegbox.jobs.records import Checkpoint, ToldEvent, Tuning
+from pegbox.queue.states import Status
 from pegbox.storage.paging import Slice
 from pegbox.wire import fine_tuning as wire
 from pegbox.wire.base import Page
@@ -39,7 +40,19 @@ def retrieve(job_id: str, parts: ServerParts) -> wire.Job:
 
 @router.post("/{job_id}/cancel")
 def cancel(job_id: str, parts: ServerParts) -> wire.Job:
-    return to_wire(submit.cancel(parts.desk, job_id), parts.settings.organization)
+    return to_wire(control.cancel(parts.desk, job_id), parts.settings.organization)
+
+
+@router.post("/{job_id}/pause")
+def pause(job_id: str, parts: ServerParts) -> wire.Job:
+    return to_wire(control.pause(parts.desk, job_id), parts.settings.organization)
+
+
+@router.post("/{job_id}/resume")
+def resume(job_id: str, parts: ServerParts) -> wire.Job:
+    tuning = control.resume(parts.desk, job_id)
+    parts.wake_workers()
+    return to_wire(tuning, parts.settings.organization)
 
 
 @router.get("/{job_id}/events")
@@ -76,7 +89,7 @@ def to_wire(tuning: Tuning, organization: str) -> wire.Job:
         fine_tuned_model=tuning.fine_tuned_model,
         finished_at=job.finished_at,
         trained_tokens=tuning.trained_tokens,
-        estimated_finish=tuning.estimated_finish if job.finished_at is None else None,
+        estimated_finish=tuning.estimated_finish if job.status == Status.RUNNING else None,
         error=wire.JobError(code=failure.code, message=failure.message, param=failure.param) if failure else None,
         result_files=[tuning.result_file] if tuning.result_file else [],
         seed=tuning.seed,

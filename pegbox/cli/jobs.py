@@ -1,4 +1,4 @@
-"""`pegbox jobs`: create, watch and cancel fine-tuning jobs."""
+"""`pegbox jobs`: create, watch, pause, resume and cancel fine-tuning jobs."""
 
 import shlex
 from itertools import islice
@@ -17,7 +17,7 @@ from pegbox.cli.watch import ENDED, Look, all_events, watch
 from pegbox.errors import CommandFailed
 from pegbox.queue.states import Status
 from pegbox.wire.base import Page
-from pegbox.wire.fine_tuning import Checkpoint, Job, JobEvent
+from pegbox.wire.fine_tuning import EARLY_STOP_KEY, Checkpoint, Job, JobEvent
 
 app = typer.Typer(
     name="jobs", help="Fine-tuning jobs.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
@@ -38,6 +38,9 @@ def create(
     batch_size: Annotated[int | None, typer.Option(help="Rows a step; chosen for you if left out.")] = None,
     lr_multiplier: Annotated[float | None, typer.Option(help="Times the model's usual learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same model.")] = None,
+    early_stop: Annotated[
+        int | None, typer.Option(min=1, max=10, help="End after this many epochs without a better validation loss.")
+    ] = None,
     follow: Follow = False,
 ) -> None:
     """Create a job; local files are uploaded first."""
@@ -51,6 +54,8 @@ def create(
             body["suffix"] = suffix
         if seed is not None:
             body["seed"] = seed
+        if early_stop is not None:
+            body["metadata"] = {EARLY_STOP_KEY: str(early_stop)}
         if hyperparameters:
             body["method"] = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
         job = api.post("/fine_tuning/jobs", Job, body)
@@ -115,6 +120,26 @@ def cancel(ctx: typer.Context, job_id: JobId) -> None:
     screen.say(f"{job.id} is {job.status}.")
 
 
+@app.command("pause")
+def pause(ctx: typer.Context, job_id: JobId) -> None:
+    """Pause a job: it saves where it stands and gives its memory back."""
+    with connect(ctx) as api:
+        job = api.post(path("fine_tuning", "jobs", job_id, "pause"), Job)
+    screen.say(f"{job.id} is {job.status}.")
+    if job.status == Status.PAUSING:
+        screen.note("It finishes the step in hand, saves and is paused then.")
+    screen.note(_how_to_resume(job.id))
+
+
+@app.command("resume")
+def resume(ctx: typer.Context, job_id: JobId) -> None:
+    """Go on with a paused job where it stopped."""
+    with connect(ctx) as api:
+        job = api.post(path("fine_tuning", "jobs", job_id, "resume"), Job)
+    screen.say(f"{job.id} is {job.status}.")
+    screen.note(f"Watch it with `pegbox jobs events {job.id} --follow`.")
+
+
 @app.command("events")
 def events(ctx: typer.Context, job_id: JobId, follow: Follow = False) -> None:
     """Show what a job has said, oldest first."""
@@ -154,6 +179,10 @@ def _file_id(api: Api, given: str) -> str:
     return files.send(api, Path(given)).id
 
 
+def _how_to_resume(job_id: str) -> str:
+    return f"Resume it with `pegbox jobs resume {job_id}`."
+
+
 # --- following -----------------------------------------------------------------------------------------------
 
 
@@ -179,6 +208,8 @@ def _follow_in_lines(api: Api, job_id: str) -> Job:
     for look in watch(api, job_id):
         for event in look.news:
             screen.say(_line(event))
+        if look.newly_paused:
+            screen.note(_waits(job_id))
     assert look is not None, "watching ends with a look"
     return look.job
 
@@ -193,9 +224,15 @@ def _follow_on_bar(api: Api, job_id: str) -> Job:
                     bar.line(_line(event))
                 else:
                     bar.at(at)
+            if look.newly_paused:
+                bar.line(_waits(job_id))
             bar.status(look.job.status, look.job.estimated_finish)
     assert look is not None, "watching ends with a look"
     return look.job
+
+
+def _waits(job_id: str) -> str:
+    return f"The job is paused, and this command waits for it. {_how_to_resume(job_id)}"
 
 
 def _line(event: JobEvent) -> str:

@@ -20,11 +20,13 @@ class Look:
 
     job: Job
     news: tuple[JobEvent, ...]
+    newly_paused: bool  # and was not at the last look
 
 
 def watch(api: Api, job_id: str) -> Iterator[Look]:
     """The last look is at a job that has ended. Raises Unreachable where the server is gone for long."""
     seen: str | None = None
+    paused = False
     heard = time.monotonic()
     while True:
         try:
@@ -37,7 +39,8 @@ def watch(api: Api, job_id: str) -> Iterator[Look]:
         else:
             heard = time.monotonic()
             seen = news[-1].id if news else seen
-            yield Look(job, tuple(news))
+            was_paused, paused = paused, job.status == Status.PAUSED
+            yield Look(job, tuple(news), newly_paused=paused and not was_paused)
             if job.status in ENDED:
                 return
         time.sleep(_LOOK_SECONDS)

@@ -1,7 +1,8 @@
-"""The second half of a job: run the trainer, follow it, publish what it made."""
+"""The second half of a job: run the trainer, follow it, publish what it made or keep it for later."""
 
 import logging
 import time
+from typing import Literal
 
 from sqlalchemy import update
 
@@ -10,6 +11,7 @@ from pegbox.data.estimate import Timing, save_timing
 from pegbox.errors import JobFailure
 from pegbox.files import RESULTS_PURPOSE
 from pegbox.jobs import records
+from pegbox.jobs.best import choose
 from pegbox.jobs.follow import Follower
 from pegbox.jobs.foresee import TIMINGS
 from pegbox.jobs.records import Tuning
@@ -30,12 +32,13 @@ _STOP_GRACE_SECONDS = 20.0
 
 
 def execute(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> None:
-    """The queue's handler for jobs in `queued`, and for those in `running` that a dead server left behind.
+    """The queue's handler for jobs in `queued`, and for those in `running` or `pausing` that a dead server left
+    behind.
 
     Raises JobFailure, and LostRace when the job was cancelled; either way the child process is gone by then.
     """
     with desk.db.write() as tx:
-        store.hold(tx, job)
+        job = store.hold(tx, job)
         if job.status == Status.QUEUED:
             job = store.move(
                 tx, job, Status.RUNNING, because=Event("started", "Fine-tuning job started"), keep_lease=True
@@ -45,17 +48,21 @@ def execute(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
     run = RunDir(settings.root / "runs" / job.id)
     if not run.recipe_path.exists():
         raise JobFailure("server_error", "The job's run directory is gone from the server's data directory.")
-    run.clear()
     follower = Follower(desk, settings, tuning, run)
+    if job.status == Status.PAUSING:
+        follower.pull()  # what the trainer said before it died with its server
+        _settle(desk, tuning, run, None if run.result() else "the server ended")
+        return
+    run.clear()
     child = LocalRun(run)
     try:
         _follow(child, follower, lease)
         if lease.closing.is_set():
-            return  # the job stays "running" and the next start goes on with it
+            return  # the job stays as it is and the next start goes on with it
         _conclude(desk, settings, tuning, run, child.poll())
     finally:
         child.kill()
-        if not lease.closing.is_set():
+        if not lease.closing.is_set() and not _goes_on(desk, job):
             run.tidy()  # succeeded, failed or cancelled
 
 
@@ -68,8 +75,15 @@ def sweep(desk: Desk, settings: Settings) -> None:
             RunDir(path).tidy()
 
 
+def _goes_on(desk: Desk, job: QueuedJob) -> bool:
+    """Whether the run is still wanted, but not by this worker: the job was paused, and perhaps resumed since."""
+    with desk.db.read() as tx:
+        current = store.get(tx, job.id)
+    return current is not None and not is_final(current.status) and current.lease_token != job.lease_token
+
+
 def _follow(child: LocalRun, follower: Follower, lease: Lease) -> None:
-    """Until the child ends: its words into the database, and our heartbeat."""
+    """Until the child ends: its words into the database, our heartbeat, and a pause handed on to it."""
     beaten = 0.0
     while True:
         ended = child.poll() is not None
@@ -81,13 +95,18 @@ def _follow(child: LocalRun, follower: Follower, lease: Lease) -> None:
             follower.pull()
             return
         if time.monotonic() - beaten > _BEAT_SECONDS:
-            lease.beat()
+            if lease.beat().status == Status.PAUSING:
+                child.ask_to_stop()
             beaten = time.monotonic()
         time.sleep(_POLL_SECONDS)
 
 
 def _conclude(desk: Desk, settings: Settings, tuning: Tuning, run: RunDir, exit_status: int | None) -> None:
     result = run.result()
+    if result is None or result.outcome == "stopped":
+        died = None if result else "the training process died"
+        if _settle(desk, tuning, run, died):
+            return
     if result is None:
         log.error("%s: the trainer ended with %s:\n%s", tuning.id, exit_status, run.last_words(40))
         raise JobFailure("server_error", _cause_of_death(exit_status, run))
@@ -98,11 +117,37 @@ def _conclude(desk: Desk, settings: Settings, tuning: Tuning, run: RunDir, exit_
     _learn(desk, settings, run, result)
 
 
+def _settle(desk: Desk, tuning: Tuning, run: RunDir, died: str | None) -> bool:
+    """Where a pause was asked for, finish it: the process is gone. Returns whether it was asked for.
+
+    `died` says what happened where the trainer could not save. That cost the steps since its last checkpoint and
+    nothing else, so the job is paused all the same. What killed it, if it is still there, fails the job when it is
+    resumed.
+    """
+    saved = run.checkpoints.glob("step-*")
+    step = max((int(folder.name.removeprefix("step-")) for folder in saved), default=0)
+    text = f"Job paused at step {step}"
+    level: Literal["info", "warn"] = "info"
+    if died:
+        log.warning("%s: %s while pausing:\n%s", tuning.id, died, run.last_words(40))
+        level = "warn"
+        text += f", its last checkpoint: {died} before a newer one was saved"
+    with desk.db.write() as tx:
+        job = store.hold(tx, tuning.job)
+        if job.status != Status.PAUSING:
+            return False
+        number = store.times_told(tx, job.id, "paused") + 1
+        because = Event(f"paused:{number}", text, level=level, data={"step": step})
+        store.move(tx, job, Status.PAUSED, because=because)
+    return True
+
+
 def _learn(desk: Desk, settings: Settings, run: RunDir, result: Result) -> None:
     """Let later estimates know how long it took."""
     recipe, work = run.recipe(), run.expected_work()
     base = desk.catalog.find(recipe.base)
-    if base is None or result.resumed or not work:
+    early = result.step < run.curve()[-1].total_steps  # the work was foreseen for all epochs
+    if base is None or result.resumed or early or not work:
         return
     timing = Timing(
         recipe.base_fingerprint, base.base.parameters, recipe.threads, work, result.seconds, result.peak_bytes
@@ -127,16 +172,20 @@ def _publish(desk: Desk, settings: Settings, tuning: Tuning, run: RunDir, traine
     results = desk.files.put(step_metrics_csv(curve), filename="step_metrics.csv", purpose=RESULTS_PURPOSE)
     name = ids.tuned_name(recipe.base, settings.organization, tuning.request.suffix)
     with desk.db.write() as tx:
-        store.hold(tx, tuning.job)
+        job = store.hold(tx, tuning.job)
         desk.files.record(tx, results)
-        last = f"adapters/{tuning.id}/step-{curve[-1].step:06d}"  # the final epoch's checkpoint is the model
-        desk.adapters.publish(tx, name=name, base=recipe.base, job_id=tuning.id, format_=recipe.format, key=last)
+        saved = [c for c in records.saved_checkpoints(tx, job.id) if desk.adapters.find(c.model)]  # else: deleted
+        choice = choose(saved, curve[-1], early_stop=recipe.patience is not None)
+        key = f"adapters/{job.id}/step-{choice.step:06d}"
+        desk.adapters.publish(tx, name=name, base=recipe.base, job_id=job.id, format_=recipe.format, key=key)
         values = {"fine_tuned_model": name, "trained_tokens": trained_tokens, "result_file": results.id}
         row = update(tunings).where(tunings.c.job_id == tuning.id)
         tx.execute(row.values(**values, estimated_finish=None))
-        store.tell(tx, tuning.id, Event("model", f"New fine-tuned model created: {name}"))
+        if job.status == Status.PAUSING:
+            store.tell(tx, job.id, Event("pause:late", "The pause had no effect: the training was already at its end"))
+        store.tell(tx, job.id, *choice.told, Event("model", f"New fine-tuned model created: {name}"))
         ended = Event("ended", "The job has successfully completed")
-        store.move(tx, tuning.job, Status.SUCCEEDED, because=ended)
+        store.move(tx, job, Status.SUCCEEDED, because=ended)
 
 
 def step_metrics_csv(curve: list[StepMetrics]) -> bytes:

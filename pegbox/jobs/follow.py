@@ -9,7 +9,9 @@ from dataclasses import asdict
 from sqlalchemy import Connection, delete, insert, select, update
 
 from pegbox import ids
-from pegbox.jobs.records import Checkpoint, Tuning, checkpoint
+from pegbox.jobs import records
+from pegbox.jobs.best import best
+from pegbox.jobs.records import Checkpoint, Tuning
 from pegbox.jobs.submit import Desk
 from pegbox.queue import store
 from pegbox.queue.store import Event
@@ -39,7 +41,7 @@ class Follower:
         metrics, metrics_read = self._run.metrics(self._metrics_read)
         if not notes and not metrics:
             return
-        saved = [note for note in notes if note.checkpoint]
+        saved = [note for note in notes if note.checkpoint and not self._was_told(note)]
         for note in saved:
             self._desk.adapters.store(self._run.checkpoints / str(note.checkpoint), self._key(note.step))
         with self._desk.db.write() as tx:
@@ -57,6 +59,11 @@ class Follower:
             if adapter := self._desk.adapters.find(old.model):
                 self._desk.adapters.delete(adapter)
         self._notes_read, self._metrics_read = notes_read, metrics_read
+
+    def _was_told(self, note: Note) -> bool:
+        """A run that goes on is read from its beginning: what was dropped or deleted since must not come back."""
+        with self._desk.db.read() as tx:
+            return store.was_told(tx, self._tuning.id, note.key)
 
     def _tell(self, tx: Connection, item: StepMetrics | Note) -> None:
         if isinstance(item, StepMetrics):
@@ -96,12 +103,10 @@ class Follower:
 
     def _superfluous(self, tx: Connection) -> list[Checkpoint]:
         """All but the newest few and the best by full validation loss."""
-        mine = select(checkpoints).where(checkpoints.c.job_id == self._tuning.id)
-        known = [checkpoint(row) for row in tx.execute(mine.order_by(checkpoints.c.step))]
+        known = records.saved_checkpoints(tx, self._tuning.id)
         kept = {c.id for c in known[-self._settings.keep_checkpoints :]}
-        scored = [(c.metrics.full_valid_loss, c.id) for c in known if c.metrics.full_valid_loss is not None]
-        if scored:
-            kept.add(min(scored)[1])
+        if found := best(known):
+            kept.add(found.id)
         return [c for c in known if c.id not in kept]
 
 

@@ -29,7 +29,7 @@ from pegbox.errors import JobFailure
 from pegbox.files import File
 from pegbox.jobs import foresee, records, reports
 from pegbox.jobs.records import Tuning
-from pegbox.jobs.submit import Desk
+from pegbox.jobs.submit import Desk, patience
 from pegbox.queue import store
 from pegbox.queue.states import QueuedJob, Status
 from pegbox.queue.store import Event
@@ -39,7 +39,7 @@ from pegbox.storage.tables import tunings
 from pegbox.train.recipe import Recipe, auto_batch_size, auto_multiplier, auto_warmup, base_learning_rate
 from pegbox.train.rundir import RunDir
 from pegbox.train.sampler import steps_per_epoch
-from pegbox.wire.fine_tuning import ResolvedHyperparameters
+from pegbox.wire.fine_tuning import EARLY_STOP_KEY, ResolvedHyperparameters
 
 HOLDOUT_KEY = "pegbox.holdout"  # metadata of a job; "off" trains on every row
 
@@ -84,7 +84,8 @@ def prepare(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
         _lay_out(run, looked, sources, held, beat)
 
     training = looked.training
-    recipe = _resolve(tuning, base, training, len(held), settings)
+    can_validate = looked.validation is not None or len(held) > 0
+    recipe = _resolve(tuning, base, training, len(held), settings, patience(tuning.request) if can_validate else None)
     recipe.save(run.recipe_path)
     expected = _expect(run, recipe, looked, base, settings)
     told = [
@@ -92,6 +93,7 @@ def prepare(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
         *(_events(looked.validation) if looked.validation else []),
         *_finding_events(looked),
         *_holdout_events(training, held),
+        *_early_stop_events(tuning, recipe),
         _plan_event(recipe, training, base, expected, share=(training.used - len(held)) / training.used),
         Event("validated", "Files validated, moving job to queued state"),
     ]
@@ -230,7 +232,7 @@ def _copy_rows(content: BinaryIO, target: Path, wanted: NDArray[np.bool_], beat:
 # --- every "auto" becomes a number ---------------------------------------------------------------------------
 
 
-def _resolve(tuning: Tuning, base: Base, training: Survey, held: int, settings: Settings) -> Recipe:
+def _resolve(tuning: Tuning, base: Base, training: Survey, held: int, settings: Settings, wait: int | None) -> Recipe:
     n = training.used - held
     asked = tuning.request.asked()
     reasons: dict[str, str] = {}
@@ -260,6 +262,7 @@ def _resolve(tuning: Tuning, base: Base, training: Survey, held: int, settings: 
         learning_rate_multiplier=multiplier,
         warmup_steps=auto_warmup(steps_per_epoch(n, batch) * epochs),
         max_tokens=base.target.limit,
+        patience=wait,
         threads=settings.cpu_threads,
         dtype=settings.dtype,
         reasons=reasons,
@@ -307,6 +310,16 @@ def _holdout_events(training: Survey, held: NDArray[np.intp]) -> list[Event]:
         f'{training.used - len(held)} are trained. Metadata {{"{HOLDOUT_KEY}": "off"}} trains on all.'
     )
     return [Event("holdout", text, data={"held_out": len(held), "trained": training.used - len(held)})]
+
+
+def _early_stop_events(tuning: Tuning, recipe: Recipe) -> list[Event]:
+    if recipe.patience:
+        text = f"Early stopping is on: {recipe.patience} epochs without a better full validation loss end it"
+        return [Event("patience", f"{text}, and the best checkpoint becomes the model")]
+    if patience(tuning.request):
+        text = f'"{EARLY_STOP_KEY}" has no effect, because no rows are held out: give a validation_file'
+        return [Event("patience", text, level="warn")]
+    return []
 
 
 def _finding_events(looked: Looked) -> list[Event]:
@@ -357,7 +370,7 @@ def _plan_event(recipe: Recipe, training: Survey, base: Base, expected: Estimate
     return Event("plan", text, data=data)
 
 
-def _sparsely(beat: Callable[[], None], seconds: float = 1.0) -> Callable[[], None]:
+def _sparsely(beat: Callable[[], object], seconds: float = 1.0) -> Callable[[], None]:
     """Call at every row, act once a second."""
     due = time.monotonic() + seconds
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, Select, select
 
+from pegbox.errors import NotFound
 from pegbox.queue import store
 from pegbox.queue.states import QueuedJob
 from pegbox.storage.paging import Slice, fetch
@@ -63,6 +64,14 @@ def find(tx: Connection, job_id: str) -> Tuning | None:
     return None if row is None else _tuning(row)
 
 
+def get(tx: Connection, job_id: str) -> Tuning:
+    """Raises NotFound in the API's own words."""
+    tuning = find(tx, job_id)
+    if tuning is None:
+        raise NotFound(f"Could not find fine tune: {job_id}", param="fine_tune_id", code="fine_tune_not_found")
+    return tuning
+
+
 def list_jobs(
     tx: Connection, *, after: str | None, limit: int, metadata: dict[str, str] | Literal["null"]
 ) -> Slice[Tuning]:
@@ -90,6 +99,12 @@ def list_checkpoints(tx: Connection, job_id: str, *, after: str | None, limit: i
     query = select(checkpoints).where(checkpoints.c.job_id == job_id)
     page = fetch(tx, query, checkpoints.c.seq, checkpoints.c.id, after, limit)
     return Slice([checkpoint(row) for row in page.items], page.has_more)
+
+
+def saved_checkpoints(tx: Connection, job_id: str) -> list[Checkpoint]:
+    """All of a job's, lowest step first."""
+    mine = select(checkpoints).where(checkpoints.c.job_id == job_id)
+    return [checkpoint(row) for row in tx.execute(mine.order_by(checkpoints.c.step))]
 
 
 def checkpoint(row: Row[Any]) -> Checkpoint:

@@ -1,5 +1,5 @@
-"""Create and cancel jobs. Creating checks what is cheap to check; what is in the files is checked later, in
-`prepare`, so that bad data makes a failed job and never a refused request."""
+"""Create jobs. Here only what is cheap to check is checked; what is in the files is checked later, in `prepare`, so
+that bad data makes a failed job and never a refused request."""
 
 import random
 import time
@@ -10,18 +10,18 @@ from sqlalchemy import insert, select
 from pegbox import ids
 from pegbox.adapters import Adapters
 from pegbox.catalog.models import Catalog
-from pegbox.errors import InvalidRequest, NotFound
+from pegbox.errors import InvalidRequest
 from pegbox.files import Files
 from pegbox.jobs import records
 from pegbox.jobs.records import Tuning
 from pegbox.queue import store
-from pegbox.queue.states import Status, is_final
 from pegbox.queue.store import Event
 from pegbox.storage.db import Database
 from pegbox.storage.tables import jobs, tunings
-from pegbox.wire.fine_tuning import CreateJob, ResolvedHyperparameters
+from pegbox.wire.fine_tuning import EARLY_STOP_KEY, CreateJob, ResolvedHyperparameters
 
 _RETRY_SECONDS = 60
+_MOST_PATIENCE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ def create(desk: Desk, request: CreateJob, *, is_retry: bool = False) -> Tuning:
     """
     model = _check_model(desk, request)
     _check_method(request)
+    patience(request)
     _check_file(desk, "training_file", request.training_file)
     if request.validation_file is not None:
         _check_file(desk, "validation_file", request.validation_file)
@@ -54,7 +55,7 @@ def create(desk: Desk, request: CreateJob, *, is_retry: bool = False) -> Tuning:
             query = select(tunings.c.job_id, tunings.c.request).join(jobs, jobs.c.id == tunings.c.job_id)
             for row in tx.execute(query.where(recent).order_by(jobs.c.seq.desc())):
                 if row.request == body:
-                    return _existing(records.find(tx, row.job_id), row.job_id)
+                    return records.get(tx, row.job_id)
         job_id = ids.mint("job")
         store.enqueue(tx, job_id)
         seed = request.seed if request.seed is not None else random.SystemRandom().randrange(2**31)
@@ -65,36 +66,31 @@ def create(desk: Desk, request: CreateJob, *, is_retry: bool = False) -> Tuning:
             validating += f" and validation file: {request.validation_file}"
         created = Event("created", f"Created fine-tuning job: {job_id}")
         store.tell(tx, job_id, created, Event("validating", validating), *_unheeded(request))
-        return _existing(records.find(tx, job_id), job_id)
-
-
-def cancel(desk: Desk, job_id: str) -> Tuning:
-    """Cancel at once, whatever the job is doing; its worker notices that it lost the job and stops the run.
-
-    Raises NotFound, and InvalidRequest where the job has already ended.
-    """
-    with desk.db.write() as tx:
-        tuning = _existing(records.find(tx, job_id), job_id)
-        if is_final(tuning.job.status):
-            raise InvalidRequest(
-                f"Job has already completed: {job_id} is {tuning.job.status} and can't be cancelled.",
-                code="invalid_job_state",
-            )
-        because = Event("ended", "Fine tuning process stopping due to job cancellation", level="warn")
-        store.move(tx, tuning.job, Status.CANCELLED, because=because)
-        return _existing(records.find(tx, job_id), job_id)
+        return records.get(tx, job_id)
 
 
 def get(desk: Desk, job_id: str) -> Tuning:
     """Raises NotFound in the API's own words."""
     with desk.db.read() as tx:
-        return _existing(records.find(tx, job_id), job_id)
+        return records.get(tx, job_id)
 
 
-def _existing(tuning: Tuning | None, job_id: str) -> Tuning:
-    if tuning is None:
-        raise NotFound(f"Could not find fine tune: {job_id}", param="fine_tune_id", code="fine_tune_not_found")
-    return tuning
+def patience(request: CreateJob) -> int | None:
+    """Epochs without a better validation loss after which the job ends early; None if it never does.
+
+    Raises InvalidRequest for anything but a whole number from 1 to 10.
+    """
+    wish = (request.metadata or {}).get(EARLY_STOP_KEY)
+    if wish is None:
+        return None
+    if wish not in map(str, range(1, _MOST_PATIENCE + 1)):
+        raise InvalidRequest(
+            f"Invalid value for 'metadata.{EARLY_STOP_KEY}': the number of epochs to wait for a better validation "
+            f'loss, as text, from "1" to "{_MOST_PATIENCE}". Leave it out to train all epochs.',
+            param=f"metadata.{EARLY_STOP_KEY}",
+            code="invalid_value",
+        )
+    return int(wish)
 
 
 def _unheeded(request: CreateJob) -> list[Event]:

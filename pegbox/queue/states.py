@@ -6,20 +6,24 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """The API's own six words."""
+    """The API's own six words, and two that a job shows only after somebody paused it (docs/decisions/0009)."""
 
     VALIDATING = "validating_files"  # created; its files are yet to be checked
     QUEUED = "queued"  # checked; waits for a free runner
     RUNNING = "running"  # a child process trains
+    PAUSING = "pausing"  # it was asked to save where it stands and to end
+    PAUSED = "paused"  # no process, no memory; waits for somebody to resume it
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
 
 MOVES: Mapping[Status, frozenset[Status]] = {
-    Status.VALIDATING: frozenset({Status.QUEUED, Status.FAILED, Status.CANCELLED}),
-    Status.QUEUED: frozenset({Status.RUNNING, Status.FAILED, Status.CANCELLED}),
-    Status.RUNNING: frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED}),
+    Status.VALIDATING: frozenset({Status.QUEUED, Status.PAUSED, Status.FAILED, Status.CANCELLED}),
+    Status.QUEUED: frozenset({Status.RUNNING, Status.PAUSED, Status.FAILED, Status.CANCELLED}),
+    Status.RUNNING: frozenset({Status.PAUSING, Status.SUCCEEDED, Status.FAILED, Status.CANCELLED}),
+    Status.PAUSING: frozenset({Status.PAUSED, Status.SUCCEEDED, Status.FAILED, Status.CANCELLED}),
+    Status.PAUSED: frozenset({Status.VALIDATING, Status.QUEUED, Status.CANCELLED}),
     Status.SUCCEEDED: frozenset(),
     Status.FAILED: frozenset(),
     Status.CANCELLED: frozenset(),

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from pegbox import ids
@@ -43,12 +43,14 @@ def get(tx: Connection, job_id: str) -> QueuedJob | None:
 
 
 def claim(db: Database, statuses: Collection[Status]) -> QueuedJob | None:
-    """Take the oldest job that is in one of `statuses` and under nobody's lease; None if there is none."""
+    """Take the oldest job that is in one of `statuses` and under nobody's lease; None if there is none.
+
+    A pause that a dead server left half done comes before all others: to finish it takes no time.
+    """
     now = time.time()
     free = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now)
-    oldest = (
-        select(jobs.c.id).where(and_(jobs.c.status.in_(statuses), free)).order_by(jobs.c.seq).limit(1)
-    ).scalar_subquery()
+    waiting = select(jobs.c.id).where(and_(jobs.c.status.in_(statuses), free))
+    oldest = waiting.order_by(jobs.c.status != Status.PAUSING, jobs.c.seq).limit(1).scalar_subquery()
     take = (
         update(jobs)
         .where(jobs.c.id == oldest)
@@ -60,14 +62,18 @@ def claim(db: Database, statuses: Collection[Status]) -> QueuedJob | None:
     return None if row is None else from_row(row)
 
 
-def hold(tx: Connection, job: QueuedJob) -> None:
-    """Prolong the lease: the first statement of every transaction in which a worker writes.
+def hold(tx: Connection, job: QueuedJob) -> QueuedJob:
+    """Prolong the lease: the first statement of every transaction in which a worker writes. Returns the job as it
+    stands now: somebody may have asked for a pause.
 
     Raises LostRace if the lease is gone: the job was cancelled, or claimed by another worker.
     """
     ours = and_(jobs.c.id == job.id, jobs.c.lease_token == job.lease_token, jobs.c.lease_token.is_not(None))
-    if tx.execute(update(jobs).where(ours).values(lease_until=time.time() + LEASE_SECONDS)).rowcount != 1:
-        raise LostRace(f"{job.id} is no longer this worker's: cancelled, or claimed by another")
+    prolong = update(jobs).where(ours).values(lease_until=time.time() + LEASE_SECONDS)
+    row = tx.execute(prolong.returning(jobs)).first()
+    if row is None:
+        raise LostRace(f"{job.id} is no longer this worker's: cancelled, paused, or claimed by another")
+    return from_row(row)
 
 
 def move(
@@ -126,6 +132,12 @@ def tell(tx: Connection, job_id: str, *told: Event) -> None:
 def was_told(tx: Connection, job_id: str, key: str) -> bool:
     found = select(events.c.seq).where(events.c.job_id == job_id, events.c.key == key)
     return tx.execute(found).first() is not None
+
+
+def times_told(tx: Connection, job_id: str, kind: str) -> int:
+    """How many of the job's events have a key `KIND:…`."""
+    mine = (events.c.job_id == job_id) & events.c.key.startswith(f"{kind}:", autoescape=True)
+    return tx.execute(select(func.count()).where(mine)).scalar_one()
 
 
 def release_all(db: Database) -> int:

@@ -22,10 +22,11 @@ class Lease:
         self._job = job
         self.closing = closing  # set when the server shuts down: drop the work, the next start goes on
 
-    def beat(self) -> None:
-        """Prolong the lease. Raises LostRace if it is gone: stop at once, nothing may be written any more."""
+    def beat(self) -> QueuedJob:
+        """Prolong the lease, and see how the job stands. Raises LostRace if the lease is gone: stop at once,
+        nothing may be written any more."""
         with self._db.write() as tx:
-            store.hold(tx, self._job)
+            return store.hold(tx, self._job)
 
 
 # Does the work and moves the job on. Raises JobFailure to fail it.

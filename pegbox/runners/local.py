@@ -33,9 +33,13 @@ class LocalRun:
         """The exit status, or None while it works."""
         return self._process.poll()
 
-    def stop(self, grace_seconds: float) -> None:
-        """Ask by file, then kill. Returns when the process is gone and its memory with it."""
+    def ask_to_stop(self) -> None:
+        """It saves where it stands after the step in hand, and ends."""
         self._run.request_stop()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Ask, then kill. Returns when the process is gone and its memory with it."""
+        self.ask_to_stop()
         deadline = time.monotonic() + grace_seconds
         while self._process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 
 from pegbox.wire.base import JSONObject, Request, Response
 
+EARLY_STOP_KEY = "pegbox.early_stop"  # metadata of a job: epochs without a better validation loss before it ends
 Auto = Literal["auto"]
 
 

@@ -63,7 +63,14 @@ ROUTES = [
     ("GET", "/models/%00", 404, "model", "model_not_found", "does not exist"),
     *(
         (method, f"{JOBS}/123{tail}", 404, "fine_tune_id", "fine_tune_not_found", "^Could not find fine tune: 123$")
-        for method, tail in (("GET", ""), ("POST", "/cancel"), ("GET", "/events"), ("GET", "/checkpoints"))
+        for method, tail in (
+            ("GET", ""),
+            ("POST", "/cancel"),
+            ("POST", "/pause"),
+            ("POST", "/resume"),
+            ("GET", "/events"),
+            ("GET", "/checkpoints"),
+        )
     ),
     ("GET", f"{JOBS}?limit=-1", 400, "limit", "invalid_value", "greater than or equal to 0"),
     ("GET", f"{JOBS}?limit=many", 400, "limit", "invalid_value", "valid integer"),
