@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pegbox.data import reading
-from pegbox.data.epochs import auto_epochs
+from pegbox.data.epochs import epochs_for
 from pegbox.data.openai_count import count_openai
 from pegbox.data.quality.affixes import Affixes
 from pegbox.data.quality.balance import Balance
@@ -169,7 +169,7 @@ def plan(found: Survey, target: Target) -> Plan | None:
     """What a job would do by default. None where no row is good."""
     if not found.used:
         return None
-    epochs, reason = auto_epochs(found.used)
+    epochs, reason = epochs_for(found.corpus.method, found.used)
     tokens = found.kept * epochs
     cost = tokens / 1e6 * target.price if target.price else None
     return Plan(target.name, target.limit, epochs, reason, tokens, target.price, cost)
