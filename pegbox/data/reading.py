@@ -80,7 +80,7 @@ _SIGNS = (
 def _nothing_learnt(found: Survey, target: Target) -> Iterator[Finding]:
     if found.empty:
         count = len(found.empty)
-        said = "lose one of their answers whole" if found.corpus.method == "dpo" else "have nothing left to learn"
+        said = "lose an answer whole" if found.corpus.method == "dpo" else "have nothing left to learn"
         text = (
             f"Cut at {target.limit:,} tokens, {count:,} {_rows(count)} {said}; "
             f"{'it is' if count == 1 else 'they are'} left out."

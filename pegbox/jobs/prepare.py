@@ -306,7 +306,7 @@ def _events(survey: Survey) -> list[Event]:
         told.append(Event(f"cut:{which}", text, level="warn", data=data))
     if survey.empty:
         named = ", ".join(map(str, survey.empty[:NAMED_PROBLEMS]))
-        left = "nothing of one of their answers" if survey.corpus.method == "dpo" else "nothing to learn"
+        left = "nothing of an answer" if survey.corpus.method == "dpo" else "nothing to learn"
         text = f"{refused} {which} examples were refused, because cutting left {left}: {named}"
         told.append(Event(f"refused:{which}", text, level="warn", data={"examples": survey.empty[:NAMED_PROBLEMS]}))
     if survey.blank_lines:
