@@ -7,7 +7,9 @@ import openai
 import pytest
 from conftest import Server, rows, upload_bytes
 from openai import OpenAI
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
+
+from pegbox.storage.db import Database
 
 AUTO = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}
 
@@ -95,8 +97,8 @@ def test_jobs_of_earlier_versions_stay_readable(client: OpenAI, server: Server):
     """Their bodies know no beta, and may hold a dpo block that nobody read."""
     job = client.fine_tuning.jobs.create(model="tiny", training_file=upload_bytes(client, jsonl(rows(12))))
     client.fine_tuning.jobs.cancel(job.id)
-    engine = create_engine(f"sqlite:///{server.data_dir / 'pegbox.db'}")
-    with engine.begin() as tx:
+    db = Database(server.data_dir / "pegbox.db")
+    with db.write() as tx:
         old = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": None,
                "learning_rate_multiplier": None}}, "dpo": {"what": 1}, "reinforcement": None}  # fmt: skip
         body = json.loads(tx.execute(text("select request from tunings where job_id = :id"), {"id": job.id}).scalar())
@@ -105,6 +107,6 @@ def test_jobs_of_earlier_versions_stay_readable(client: OpenAI, server: Server):
             text("update tunings set request = :body, hyperparameters = :shown where job_id = :id"),
             {"body": json.dumps(body), "shown": json.dumps({**AUTO, "n_epochs": 2}), "id": job.id},
         )
-    engine.dispose()
+    db.close()
     again = client.fine_tuning.jobs.retrieve(job.id)
     assert again.method.to_dict() == {"type": "supervised", "supervised": {"hyperparameters": {**AUTO, "n_epochs": 2}}}
