@@ -1,7 +1,6 @@
 """Preference tuning around the trainer: what is refused, counted, chosen, written into the run and told."""
 
 import csv
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from pegbox.data.render import examples
 from pegbox.data.template import load_template
 from pegbox.jobs.execute import step_metrics_csv
 from pegbox.jobs.follow import step_event
+from pegbox.jobs.foresee import load
 from pegbox.train.recipe import Recipe, auto_preference_batch_size, base_learning_rate, preference_learning_rate
 from pegbox.train.rundir import StepMetrics
 
@@ -148,7 +148,6 @@ def test_both_answers_count(client: OpenAI, tmp_path: Path) -> None:
         "trained_tokens_lost": 5 + 3,
     }  # fmt: skip
     assert told(client, job.id, "1 training examples were refused, because cutting left nothing of an answer: 12")
-    client.fine_tuning.jobs.cancel(job.id) if client.fine_tuning.jobs.retrieve(job.id).status == "running" else None
 
 
 @pytest.mark.parametrize("limit", [0, 512, 60, 21, 22])
@@ -227,6 +226,28 @@ def test_a_tuned_model_is_trained_on_from(quiet: Any, tmp_path: Path) -> None:
     assert (recipe.method, recipe.format, job.model) == ("dpo", "chat", parent.fine_tuned_model)
     assert recipe.adapter_folder is not None
     assert (Path(recipe.adapter_folder) / "adapter_model.safetensors").exists()
+
+
+def test_the_estimate_counts_the_reference_and_shares_the_prompts(tiny_model: Path, tmp_path: Path) -> None:
+    """By hand: a prompt of 21 tokens, answers of 5 and 3. A pair by itself in a batch is 21 + 5 + 3: the
+    prompt is computed once."""
+    from pegbox.data.check import look
+    from pegbox.data.survey import Target
+
+    target = Target("tiny", tiny_model, load_template(tiny_model), limit=512)
+    train = write_jsonl(tmp_path / "t.jsonl", [pair("hi", "yes!", "no")] * 12)
+    valid = write_jsonl(tmp_path / "v.jsonl", [pair("ho", "sure", "no")] * 3)
+    with train.open("rb") as rows_, valid.open("rb") as held:
+        looked = look([("t", rows_), ("v", held)], target=target, method="dpo", quick=True)
+    assert looked.validation is not None
+    made = load(looked.training, looked.validation, target, holdout=True, epochs=2, batch_size=1)
+    share = (21 + 5 + 3) / (2 * 21 + 5 + 3)
+    assert made.tokens_per_epoch == 12 * 50
+    assert made.computed_per_epoch == round(12 * 50 * share)
+    looks = (24 // 10 + 2) * 3 * 50  # at steps 10 and 20 and at each epoch's end, all three pairs
+    assert made.scored == round((12 * 50 + 3 * 50 * (1 + 2) + looks) * share)
+    alone = load(looked.training, None, target, holdout=True, epochs=2, batch_size=1)
+    assert alone.scored == alone.computed_per_epoch, "the reference's look is step 0"
 
 
 @pytest.mark.parametrize(
@@ -347,4 +368,4 @@ def test_preferences_after_answers(client: OpenAI, tmp_path: Path) -> None:
     assert job.status == "succeeded", job.error
     first = told(client, job.id, "Step 1/2:")
     assert first["train_loss"] == pytest.approx(0.6931, abs=1e-3)
-    assert json.loads(json.dumps(first))["train_reward_margin"] == pytest.approx(0, abs=1e-3)
+    assert first["train_reward_margin"] == pytest.approx(0, abs=1e-3)

@@ -25,6 +25,7 @@ from pegbox.data.quality.codes import Severity
 from pegbox.data.report import Estimate
 from pegbox.data.rows import read_rows
 from pegbox.data.survey import NAMED_PROBLEMS, Survey, Target
+from pegbox.data.views.words import in_file
 from pegbox.errors import JobFailure
 from pegbox.files import File
 from pegbox.jobs import foresee, methods, records, reports
@@ -336,7 +337,8 @@ def _finding_events(looked: Looked) -> list[Event]:
             "count": finding.count, "share": finding.share, "lines": list(finding.lines[:NAMED_PROBLEMS]),
         }  # fmt: skip
         key = f"finding:{finding.file}:{finding.code}:{finding.kind}"
-        told.append(Event(key, f"{finding.code}: {finding.text}{lines} {finding.fix}", level=level, data=data))
+        text = f"{finding.code}{in_file(finding)}: {finding.text}{lines} {finding.fix}"
+        told.append(Event(key, text, level=level, data=data))
     more = len(looked.findings) - len(shown)
     text = f"Data report: {len(shown)} things to mend, {more} to know; the whole is at /v1/files/FILE/report"
     not_run: dict[str, object] = {"not_run": dict(looked.not_run)}
