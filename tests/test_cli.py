@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from conftest import KEY, SMOLLM2, Server, chat_row, free_port, rows, write_jsonl
+from conftest import KEY, SMOLLM2, Server, chat_row, finished, free_port, rows, write_jsonl
 from openai import OpenAI
 
 CLI = [sys.executable, "-m", "pegbox.cli.main"]
@@ -394,6 +394,25 @@ def until_line(stream: IO[str], text: str) -> str:
         if text in line:
             return line
     raise AssertionError(f"the stream ended without {text!r}")
+
+
+def test_a_preference_job(server: Server, client: OpenAI) -> None:
+    pairs = Path(__file__).parents[1] / "examples" / "preferences" / "train.jsonl"
+    asked = ("--model", "tiny", "--method", "dpo", "--beta", "0.2", "--epochs", "2", "--batch-size", "20")
+    job_id = works(server, "jobs", "create", pairs, *asked).strip()
+    shown = works(server, "jobs", "get", job_id)
+    assert re.search(r"^method +dpo$", shown, re.MULTILINE)
+    assert re.search(r"^beta +0.2$", shown, re.MULTILINE)
+    hyperparameters = client.fine_tuning.jobs.retrieve(job_id).method.dpo.hyperparameters
+    assert (hyperparameters.beta, hyperparameters.n_epochs, hyperparameters.batch_size) == (0.2, 2, 20)
+    said = fails("jobs", "create", pairs, "--beta", "0.2", base_url=server.base_url)
+    assert "--beta belongs to preference tuning; add --method dpo" in said
+    said = fails("jobs", "create", pairs, "--method", "magic", base_url=server.base_url)
+    assert "tuned by supervised or dpo, not by magic" in said
+    plain = works(server, "jobs", "create", pairs, "--model", "tiny", "--method", "dpo").strip()
+    assert client.fine_tuning.jobs.retrieve(plain).method.type == "dpo"
+    for made in (job_id, plain):
+        finished(client, made)
 
 
 def test_a_job_that_fails_says_why(server: Server, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def to_wire(tuning: Tuning, organization: str) -> wire.Job:
         training_file=request.training_file,
         validation_file=request.validation_file,
         hyperparameters=tuning.hyperparameters,
-        method=wire.ResolvedMethod(supervised=wire.ResolvedSupervised(hyperparameters=tuning.hyperparameters)),
+        method=_method(tuning),
         fine_tuned_model=tuning.fine_tuned_model,
         finished_at=job.finished_at,
         trained_tokens=tuning.trained_tokens,
@@ -97,6 +97,13 @@ def to_wire(tuning: Tuning, organization: str) -> wire.Job:
         metadata=request.metadata,
         user_provided_suffix=request.suffix,
     )
+
+
+def _method(tuning: Tuning) -> wire.ResolvedMethod:
+    block = wire.ResolvedBlock(hyperparameters=tuning.hyperparameters)
+    if tuning.request.tunes_by == "dpo":
+        return wire.ResolvedMethod(type="dpo", dpo=block)
+    return wire.ResolvedMethod(type="supervised", supervised=block)
 
 
 def _event(event: ToldEvent) -> wire.JobEvent:

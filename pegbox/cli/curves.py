@@ -1,6 +1,7 @@
-"""One picture of a job: how loss and token accuracy went, step by step."""
+"""One picture of a job: how loss and token accuracy went, step by step; of a dpo job, loss and rewards."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,26 @@ from pegbox.cli.metrics import Point
 
 _TRAIN, _VALID, _FULL = "#4269d0", "#ff8a3d", "#c2410c"
 _INK, _GREY = "#22262e", "#7b828f"
-_PANELS = (
-    ("Loss", "nats per learnt token", "train_loss", "valid_loss", "full_valid_loss"),
-    (
-        "Token accuracy",
-        "share of learnt tokens predicted right",
-        "train_mean_token_accuracy",
-        "valid_mean_token_accuracy",
-        "full_valid_mean_token_accuracy",
-    ),
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    title: str
+    unit: str
+    figure: str  # train_…, valid_… and full_valid_… of a point
+    legend: str  # its place
+    is_share: bool = False
+    is_signed: bool = False  # may be below zero
+
+
+_SUPERVISED = (
+    Panel("Loss", "nats per learnt token", "loss", "upper right"),
+    Panel("Token accuracy", "share of learnt tokens predicted right", "mean_token_accuracy", "lower right", True),
+)
+_PREFERENCE = (
+    Panel("Loss", "nats per pair; 0.69 before training", "loss", "upper right"),
+    Panel("Reward accuracy", "share of pairs whose better answer won", "reward_accuracy", "lower right", True),
+    Panel("Reward margin", "better answer's reward less the other's", "reward_margin", "upper left", is_signed=True),
 )
 
 
@@ -28,15 +40,15 @@ def draw(picture: Path, title: str, points: Sequence[Point], *, model_step: int 
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1, wspace=0.05)
-    figure = Figure(figsize=(12, 5), dpi=130, facecolor="white", layout=layout)
+    drawn = _PREFERENCE if any(p.train_reward_margin is not None for p in points) else _SUPERVISED
+    figure = Figure(figsize=(6 * len(drawn), 5), dpi=130, facecolor="white", layout=layout)
     figure.suptitle(screen.one_line(title), fontsize=13, fontweight="bold", color=_INK, parse_math=False)
-    panels = figure.subplots(1, 2)
-    for axes, (name, unit, train, valid, full) in zip(panels, _PANELS, strict=True):
-        _series(axes, points, train, valid, full)
+    for axes, panel in zip(figure.subplots(1, len(drawn)), drawn, strict=True):
+        _series(axes, points, *(f"{rows}_{panel.figure}" for rows in ("train", "valid", "full_valid")))
         if model_step is not None:
             axes.axvline(model_step, color=_INK, linewidth=1, linestyle="--", label=f"this model, step {model_step}")
-        axes.set_title(name, loc="left", fontsize=12, color=_INK, pad=22)
-        axes.text(0, 1.03, unit, transform=axes.transAxes, fontsize=9, color=_GREY)
+        axes.set_title(panel.title, loc="left", fontsize=12, color=_INK, pad=22)
+        axes.text(0, 1.03, panel.unit, transform=axes.transAxes, fontsize=9, color=_GREY)
         axes.set_xlabel("step", color=_GREY)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", color="#e6e8ec", linewidth=0.8)
@@ -46,12 +58,13 @@ def draw(picture: Path, title: str, points: Sequence[Point], *, model_step: int 
         axes.tick_params(colors=_GREY, length=0, labelsize=9.5)
         last = max((p.step for p in points), default=1)
         axes.set_xlim(-0.02 * last, 1.02 * last)
-        axes.set_ylim(bottom=0)
-    panels[1].set_ylim(0, 1.03)
-    panels[1].yaxis.set_major_formatter(PercentFormatter(1))
-    for axes, place in zip(panels, ("upper right", "lower right"), strict=True):
+        if panel.is_share:
+            axes.set_ylim(0, 1.03)
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+        elif not panel.is_signed:
+            axes.set_ylim(bottom=0)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc=place, frameon=False, fontsize=9.5, labelcolor=_INK)
+            axes.legend(loc=panel.legend, frameon=False, fontsize=9.5, labelcolor=_INK)
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture)
 

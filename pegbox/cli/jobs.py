@@ -15,6 +15,7 @@ from pegbox.cli.metrics import point
 from pegbox.cli.progress import TrainingBar
 from pegbox.cli.watch import ENDED, Look, all_events, watch
 from pegbox.errors import CommandFailed
+from pegbox.jobs.methods import METHODS
 from pegbox.queue.states import Status
 from pegbox.wire.base import Page
 from pegbox.wire.fine_tuning import EARLY_STOP_KEY, Checkpoint, Job, JobEvent
@@ -22,6 +23,7 @@ from pegbox.wire.fine_tuning import EARLY_STOP_KEY, Checkpoint, Job, JobEvent
 app = typer.Typer(
     name="jobs", help="Fine-tuning jobs.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
 )
+_LEARN = "supervised"
 JobId = Annotated[str, typer.Argument(help="ftjob-…")]
 Follow = Annotated[bool, typer.Option("--follow", help="Stay until the job has ended.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many of the newest to show.")]
@@ -37,6 +39,10 @@ def create(
     epochs: Annotated[int | None, typer.Option(help="Passes over the rows; chosen for you if left out.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows a step; chosen for you if left out.")] = None,
     lr_multiplier: Annotated[float | None, typer.Option(help="Times the model's usual learning rate.")] = None,
+    method: Annotated[str, typer.Option(help="supervised: answers to learn; dpo: pairs, one answer better.")] = _LEARN,
+    beta: Annotated[
+        float | None, typer.Option(help="Of dpo: how dearly the model pays for leaving the one it began as; up to 2.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same model.")] = None,
     early_stop: Annotated[
         int | None, typer.Option(min=1, max=10, help="End after this many epochs without a better validation loss.")
@@ -44,7 +50,11 @@ def create(
     follow: Follow = False,
 ) -> None:
     """Create a job; local files are uploaded first."""
-    asked = {"n_epochs": epochs, "batch_size": batch_size, "learning_rate_multiplier": lr_multiplier}
+    if method not in METHODS:
+        raise CommandFailed(f"jobs are tuned by {' or '.join(METHODS)}, not by {method}.")
+    if beta is not None and method != "dpo":
+        raise CommandFailed("--beta belongs to preference tuning; add --method dpo.")
+    asked = {"n_epochs": epochs, "batch_size": batch_size, "learning_rate_multiplier": lr_multiplier, "beta": beta}
     hyperparameters = {name: value for name, value in asked.items() if value is not None}
     with connect(ctx) as api:
         body: dict[str, object] = {"model": model, "training_file": _file_id(api, train)}
@@ -56,8 +66,8 @@ def create(
             body["seed"] = seed
         if early_stop is not None:
             body["metadata"] = {EARLY_STOP_KEY: str(early_stop)}
-        if hyperparameters:
-            body["method"] = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
+        if hyperparameters or method != _LEARN:
+            body["method"] = {"type": method, method: {"hyperparameters": hyperparameters}}
         job = api.post("/fine_tuning/jobs", Job, body)
         screen.say(job.id)
         if follow:
@@ -99,9 +109,11 @@ def get(ctx: typer.Context, job_id: JobId) -> None:
             ("tuned model", job.fine_tuned_model),
             ("training file", job.training_file),
             ("validation file", job.validation_file),
+            ("method", job.method.type if job.method.type != _LEARN else None),
             ("epochs", chosen.n_epochs),
             ("batch size", chosen.batch_size),
             ("lr multiplier", chosen.learning_rate_multiplier),
+            ("beta", chosen.beta),
             ("seed", job.seed),
             ("trained tokens", f"{job.trained_tokens:,}" if job.trained_tokens is not None else None),
             ("result files", ", ".join(job.result_files)),
@@ -159,17 +171,23 @@ def checkpoints(ctx: typer.Context, job_id: JobId) -> None:
     if not found:
         screen.note("There are no checkpoints yet; one is kept at the end of each epoch.")
         return
+    rewarded = any(checkpoint.metrics.train_reward_accuracy is not None for checkpoint in found)
     rows = (
         (
             str(checkpoint.step_number),
             checkpoint.fine_tuned_model_checkpoint,
             _figure(checkpoint.metrics.train_loss),
             _figure(checkpoint.metrics.full_valid_loss),
-            _figure(checkpoint.metrics.full_valid_mean_token_accuracy),
+            _figure(
+                checkpoint.metrics.full_valid_reward_accuracy
+                if rewarded
+                else checkpoint.metrics.full_valid_mean_token_accuracy
+            ),
         )
         for checkpoint in found
     )
-    screen.table(("step", "model", "training loss", "validation loss", "validation accuracy"), rows)
+    accuracy = "validation reward accuracy" if rewarded else "validation accuracy"
+    screen.table(("step", "model", "training loss", "validation loss", accuracy), rows)
 
 
 def _file_id(api: Api, given: str) -> str:

@@ -16,6 +16,12 @@ class Point:
     valid_mean_token_accuracy: float | None = None
     full_valid_loss: float | None = None
     full_valid_mean_token_accuracy: float | None = None
+    train_reward_margin: float | None = None  # of dpo, here and below
+    train_reward_accuracy: float | None = None
+    valid_reward_margin: float | None = None
+    valid_reward_accuracy: float | None = None
+    full_valid_reward_margin: float | None = None
+    full_valid_reward_accuracy: float | None = None
 
 
 _FIGURES = [field.name for field in fields(Point) if field.name not in ("step", "total_steps")]

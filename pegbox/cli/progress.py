@@ -128,11 +128,13 @@ class TrainingBar:
 
 
 def figures(point: Point) -> str:
-    """`step 12/90  loss 0.231  accuracy 93 %`, as far as they are known."""
+    """`step 12/90  loss 0.231  accuracy 93 %`, as far as they are known; of a dpo job, reward accuracy."""
     shown = [f"step {point.step}/{point.total_steps}" if point.total_steps else f"step {point.step}"]
     if point.train_loss is not None:
         shown.append(f"loss {point.train_loss:.3f}")
-    if point.train_mean_token_accuracy is not None:
+    if point.train_reward_accuracy is not None:
+        shown.append(f"reward accuracy {point.train_reward_accuracy:.0%}")
+    elif point.train_mean_token_accuracy is not None:
         shown.append(f"accuracy {point.train_mean_token_accuracy:.0%}")
     return "  ".join(shown)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pegbox.data import reading
-from pegbox.data.epochs import auto_epochs
+from pegbox.data.epochs import epochs_for
 from pegbox.data.openai_count import count_openai
 from pegbox.data.quality.affixes import Affixes
 from pegbox.data.quality.balance import Balance
@@ -46,6 +46,8 @@ CHECKS: tuple[type[Check], ...] = (
     Languages, Turns, Rendering, Duplicates, Contradictions, Refusals, Secrets, Lengths, Endings, Balance, Profile,
     Boilerplate, Affixes, Markers, Characters, Order, Grounding, Preferences,
 )  # fmt: skip
+# Nobody learns from a validation file: its order says nothing, and labels are rare in it because it is small.
+VALIDATION_CHECKS = tuple(kind for kind in CHECKS if kind not in (Order, Balance))
 _GRAVITY = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 
 
@@ -117,16 +119,17 @@ def look(
         expected_refusals=expected_refusals,
         deadline=Deadline.after(seconds) if seconds is not None else Deadline(),
     )
-    checks = [] if quick else [make(context) for make in CHECKS]
+    kinds = {"training": CHECKS, "validation": VALIDATION_CHECKS}
+    checks = {which: [] if quick else [make(context) for make in kinds[which]] for which in kinds}
     surveys: list[Survey] = []
-    for (name, content), which in zip(contents, ("training", "validation"), strict=False):
+    for (name, content), which in zip(contents, kinds, strict=False):
         read = survey(
             content,
             method=method,
             which=which,
             target=target,
             context=context,
-            checks=checks if which == "training" else (),
+            checks=checks[which],
             keep=not quick,
             with_digests=with_digests,
             tick=partial(tick, name),
@@ -139,8 +142,8 @@ def look(
     if quick:
         looked.not_run = dict.fromkeys([code for code in CODES if code not in reading.CODES], "not asked for")
     else:
-        _judge(looked, checks)
-    looked.findings.sort(key=lambda f: (_GRAVITY[f.severity], f.code, f.kind))
+        _judge(looked, checks["training"], checks["validation"])
+    looked.findings.sort(key=lambda f: (_GRAVITY[f.severity], f.code, f.file, f.kind))
     return looked
 
 
@@ -169,14 +172,15 @@ def plan(found: Survey, target: Target) -> Plan | None:
     """What a job would do by default. None where no row is good."""
     if not found.used:
         return None
-    epochs, reason = auto_epochs(found.used)
+    epochs, reason = epochs_for(found.corpus.method, found.used)
     tokens = found.kept * epochs
     cost = tokens / 1e6 * target.price if target.price else None
     return Plan(target.name, target.limit, epochs, reason, tokens, target.price, cost)
 
 
-def _judge(looked: Looked, checks: Sequence[Check]) -> None:
-    """What the checks found, as long as there is time."""
+def _judge(looked: Looked, checks: Sequence[Check], of_validation: Sequence[Check]) -> None:
+    """What the checks found, as long as there is time: the training file first, then what the validation file has from
+    it, then the validation file by itself."""
     corpus = looked.training.corpus
     for one in checks:
         if corpus.context.deadline.over:
@@ -185,10 +189,24 @@ def _judge(looked: Looked, checks: Sequence[Check]) -> None:
             looked.findings += one.found(corpus)
     if looked.validation is None:
         looked.not_run["Q12"] = "no validation file was given"
-    elif corpus.context.deadline.over:
+        return
+    validation = looked.validation.corpus
+    if corpus.context.deadline.over:
         looked.not_run["Q12"] = "no time was left"
     else:
-        looked.findings += leaks(corpus, looked.validation.corpus)
+        looked.findings += leaks(corpus, validation)
+    for one in of_validation:
+        if corpus.context.deadline.over:
+            late = dict.fromkeys(one.codes, "no time was left for the validation file")
+            looked.not_run.update({code: why for code, why in late.items() if code not in looked.not_run})
+        else:
+            looked.findings += (_of_validation(found) for found in one.found(validation))
+
+
+def _of_validation(found: Finding) -> Finding:
+    """Checks that see one file at a time need not know which one it is."""
+    samples = (replace(s, places=tuple(replace(p, file="validation") for p in s.places)) for s in found.samples)
+    return replace(found, file="validation", samples=tuple(samples))
 
 
 def _shown(found: Survey, target: Target) -> tuple[Shown, ...]:

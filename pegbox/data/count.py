@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from pegbox.data.formats import Record
+from pegbox.data.formats import Preference, Record
 from pegbox.data.render import encode, render
 from pegbox.data.rows import Row
 from pegbox.data.skeleton import Hole, HollowSegment, hollow
@@ -85,11 +85,16 @@ class TokenCounter:
     def count_record(self, record: Record) -> Count:
         """One record of any shape. Raises RenderError."""
         count = Count(0, 0, 0, 0, 0)
+        whole = True  # every example keeps something to learn
         for segments in render(record, self._template):
+            before = count.kept
             if self._table.cuts_at_marks:
                 self._add(count, [(self._table.tokens(s.text), s.trained) for s in segments])
             else:
                 self._add(count, [(1, trained) for trained in encode(segments, self._template).trained])
+            whole = whole and count.kept > before
+        if isinstance(record, Preference) and not whole:
+            count.kept = count.kept_trained = 0  # half a pair says nothing
         return count
 
     def _carefully(self, row: Row) -> Count | RenderError | None:

@@ -98,10 +98,21 @@ class Reinforcement:
 Record = Conversation | PromptCompletion | Preference | Reinforcement
 
 
+def format_of(value: object) -> str | None:
+    """The format that a row is in by its keys, whatever its values: preference, chat or completion. None where they do
+    not tell."""
+    if not isinstance(value, dict):
+        return None
+    if (_PREFERENCE_KEYS - {"input"}) & value.keys():
+        return "preference"
+    if "messages" in value:
+        return "chat"
+    return "completion" if {"prompt", "completion"} & value.keys() else None
+
+
 def method_of(value: object) -> str:
     """The method that a row is written for, by its keys. Any other value is taken to be meant as supervised."""
-    liked = {"preferred_output", "preferred_completion"}
-    return "dpo" if isinstance(value, dict) and liked & value.keys() else METHODS[0]
+    return "dpo" if format_of(value) == "preference" else METHODS[0]
 
 
 def parse_row(value: object, method: str = "supervised") -> Record:

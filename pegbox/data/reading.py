@@ -80,8 +80,9 @@ _SIGNS = (
 def _nothing_learnt(found: Survey, target: Target) -> Iterator[Finding]:
     if found.empty:
         count = len(found.empty)
+        said = "lose an answer whole" if found.corpus.method == "dpo" else "have nothing left to learn"
         text = (
-            f"Cut at {target.limit:,} tokens, {count:,} {_rows(count)} have nothing left to learn; "
+            f"Cut at {target.limit:,} tokens, {count:,} {_rows(count)} {said}; "
             f"{'it is' if count == 1 else 'they are'} left out."
         )
         yield finding(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from pegbox.data import plain, strict_json
-from pegbox.data.formats import ExtraKeyError, FormatError, Record, method_of, parse_row
+from pegbox.data.formats import ExtraKeyError, FormatError, Record, format_of, method_of, parse_row
 from pegbox.data.lines import Line, read_lines
 from pegbox.data.plain import PlainMessage
 
@@ -71,13 +71,23 @@ def read_rows(file: BinaryIO, method: str = "supervised") -> Iterator[Row]:
 
 def guess_method(file: BinaryIO) -> str:
     """The method that a file's first readable row is written for. The file is left where it stood."""
+    return method_of(_first_value(file))
+
+
+def first_format(file: BinaryIO) -> str | None:
+    """The format of a file's first readable row, as `format_of` sees it. The file is left where it stood."""
+    return format_of(_first_value(file))
+
+
+def _first_value(file: BinaryIO) -> object:
+    """The file's first row that is JSON; None where there is none."""
     start = file.tell()
-    found = "supervised"
+    found: object = None
     for line in read_lines(file):
         if line.text is None or line.text.isspace() or not line.text:
             continue
         try:
-            found = method_of(strict_json.loads(line.text))
+            found = strict_json.loads(line.text)
         except strict_json.JSONError:
             continue
         break

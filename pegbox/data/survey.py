@@ -61,7 +61,9 @@ class Survey:
     classes: Counter[str] = field(default_factory=Counter)  # the guide's error classes
     formats: dict[str, None] = field(default_factory=dict)  # in order of appearance
     used: int = 0
-    empty: list[int] = field(default_factory=list)  # examples whose every trained token was cut off
+    empty: list[int] = field(
+        default_factory=list
+    )  # examples whose every trained token (an answer's, of a pair) was cut
     empty_lines: list[int] = field(default_factory=list)  # their lines; the first MAX_LINES
     missing_system: int = 0
     missing_user: int = 0
@@ -223,7 +225,8 @@ def _take(found: Survey, row: Row, count: Count | RenderError | None, target: Ta
         assert record is not None, "a row without a problem has a record"
         format_, roles = record.format, _roles(record)
     found.formats[format_] = None
-    if target is not None and target.formats and format_ in ("chat", "completion") and format_ not in target.formats:
+    spoken = "chat" if format_ == "preference" else format_  # a pair answers a conversation
+    if target is not None and target.formats and spoken in ("chat", "completion") and spoken not in target.formats:
         wanted = " or ".join(target.formats)
         text = f"is in {format_} format, but this model is tuned on {wanted} rows"
         return Problem(row.example, row.line, "", text, is_format=True)

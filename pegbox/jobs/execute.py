@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import asdict
 from typing import Literal
 
 from sqlalchemy import update
@@ -29,6 +30,10 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
 _BEAT_SECONDS = 1.0
 _STOP_GRACE_SECONDS = 20.0
+REWARDS = (
+    "train_reward_margin", "train_reward_accuracy", "train_chosen_reward", "train_rejected_reward",
+    "valid_reward_margin", "valid_reward_accuracy", "full_valid_reward_margin", "full_valid_reward_accuracy",
+)  # fmt: skip
 
 
 def execute(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> None:
@@ -189,9 +194,13 @@ def _publish(desk: Desk, settings: Settings, tuning: Tuning, run: RunDir, traine
 
 
 def step_metrics_csv(curve: list[StepMetrics]) -> bytes:
-    """The result file: numbers or nothing in every cell, LF, the columns that OpenAI documents."""
-    lines = ["step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"]
+    """The result file: numbers or nothing in every cell, LF, the columns that OpenAI documents; then, of a dpo job, the
+    rewards."""
+    rewards = REWARDS if any(m.train_reward_margin is not None for m in curve) else ()
+    lines = [",".join(["step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy", *rewards])]
     for m in curve:
-        cells = (m.train_loss, m.train_mean_token_accuracy, m.valid_loss, m.valid_mean_token_accuracy)
+        known = asdict(m)
+        cells = [m.train_loss, m.train_mean_token_accuracy, m.valid_loss, m.valid_mean_token_accuracy]
+        cells += [known[name] for name in rewards]
         lines.append(",".join([str(m.step), *("" if cell is None else f"{cell:.5f}" for cell in cells)]))
     return ("\n".join(lines) + "\n").encode()

@@ -111,12 +111,20 @@ class Follower:
 
 
 def step_event(m: StepMetrics) -> Event:
-    """The line that scripts parse: `Step 3/9: training loss=0.15, validation loss=0.27`."""
+    """The line that scripts parse: `Step 3/9: training loss=0.15, validation loss=0.27`. What only dpo jobs have comes
+    after that."""
     parts = [f"training loss={m.train_loss:.2f}"]
     if m.valid_loss is not None:
         parts.append(f"validation loss={m.valid_loss:.2f}")
     if m.full_valid_loss is not None:
         parts.append(f"full validation loss={m.full_valid_loss:.2f}")
+    rewards = (
+        ("training reward accuracy", m.train_reward_accuracy),
+        ("training reward margin", m.train_reward_margin),
+        ("validation reward accuracy", m.valid_reward_accuracy),
+        ("full validation reward accuracy", m.full_valid_reward_accuracy),
+    )
+    parts += [f"{name}={value:.2f}" for name, value in rewards if value is not None]
     data = {k: v for k, v in asdict(m).items() if k not in _NOT_IN_EVENTS and v is not None}
     message = f"Step {m.step}/{m.total_steps}: {', '.join(parts)}"
     return Event(f"step:{m.step}", message, type="metrics", data=data)

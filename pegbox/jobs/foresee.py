@@ -4,12 +4,12 @@ this machine."""
 from collections.abc import Callable
 
 from pegbox.catalog.models import BaseModel
-from pegbox.data.epochs import auto_epochs
+from pegbox.data.epochs import epochs_for
 from pegbox.data.estimate import Load, Machine, estimate, load_timings, sharing
 from pegbox.data.report import Estimate
 from pegbox.data.survey import Survey, Target
 from pegbox.settings import Settings
-from pegbox.train.recipe import MICRO_BATCH_TOKENS, VALID_EVERY, VALID_ROWS, auto_batch_size
+from pegbox.train.recipe import MICRO_BATCH_TOKENS, VALID_EVERY, VALID_ROWS, batch_size_for
 from pegbox.train.sampler import steps_per_epoch
 
 HOLDOUT_FROM = 200  # rows
@@ -42,8 +42,9 @@ def load(
     """What a job with this file computes. What is not said is chosen as a job would."""
     held = held_out(training.used) if validation is None and holdout else 0
     rows = training.used - held
-    epochs = epochs or auto_epochs(training.used)[0]
-    batch_size = batch_size or auto_batch_size(rows, epochs)[0]
+    method = training.corpus.method
+    epochs = epochs or epochs_for(method, training.used)[0]
+    batch_size = batch_size or batch_size_for(method, rows, epochs)[0]
     shared = sharing(
         training.sample, target.template, limit=target.limit, batch_size=batch_size, budget=MICRO_BATCH_TOKENS
     )
@@ -53,6 +54,8 @@ def load(
     n_apart = validation.used if validation else held
     looks = (steps // VALID_EVERY + epochs) * min(VALID_ROWS, n_apart) if n_apart else 0
     scored = apart * (1 + epochs) + round(looks * apart / n_apart) if n_apart else training.kept
+    if method == "dpo":  # the reference scores every pair once before training, which is step 0 as well
+        scored = scored + tokens if n_apart else tokens
     return Load(tokens, round(tokens * shared), epochs, steps, round(scored * shared))
 
 

@@ -19,15 +19,16 @@ from pegbox.catalog.models import BaseModel
 from pegbox.catalog.target import target_of
 from pegbox.data import reading
 from pegbox.data.check import Looked, headlines, look
-from pegbox.data.epochs import auto_epochs
+from pegbox.data.epochs import epochs_for
 from pegbox.data.estimate import estimate
 from pegbox.data.quality.codes import Severity
 from pegbox.data.report import Estimate
 from pegbox.data.rows import read_rows
 from pegbox.data.survey import NAMED_PROBLEMS, Survey, Target
+from pegbox.data.views.words import in_file
 from pegbox.errors import JobFailure
 from pegbox.files import File
-from pegbox.jobs import foresee, records, reports
+from pegbox.jobs import foresee, methods, records, reports
 from pegbox.jobs.records import Tuning
 from pegbox.jobs.submit import Desk, patience
 from pegbox.queue import store
@@ -36,7 +37,15 @@ from pegbox.queue.store import Event
 from pegbox.queue.worker import Lease
 from pegbox.settings import Settings
 from pegbox.storage.tables import tunings
-from pegbox.train.recipe import Recipe, auto_batch_size, auto_multiplier, auto_warmup, base_learning_rate
+from pegbox.train.recipe import (
+    BETA,
+    Recipe,
+    auto_beta,
+    auto_multiplier,
+    auto_warmup,
+    batch_size_for,
+    learning_rate_for,
+)
 from pegbox.train.rundir import RunDir
 from pegbox.train.sampler import steps_per_epoch
 from pegbox.wire.fine_tuning import EARLY_STOP_KEY, ResolvedHyperparameters
@@ -72,8 +81,11 @@ def prepare(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
     run = RunDir(settings.root / "runs" / job.id)
     with ExitStack() as stack:
         sources = _sources(desk, tuning, stack)
+        method = tuning.request.tunes_by
+        for source in sources:
+            methods.suits(source.content, method, which=source.which, file_id=source.file.id)
         looked = look(
-            [(source.which, source.content) for source in sources], target=base.target, method="supervised",
+            [(source.which, source.content) for source in sources], target=base.target, method=method,
             seconds=settings.check_seconds, with_digests=True, tick=lambda *_: beat(),
         )  # fmt: skip
         reports.keep(desk, settings, looked, [source.file for source in sources], base.model, base.target)
@@ -101,6 +113,7 @@ def prepare(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
         n_epochs=recipe.n_epochs,
         batch_size=recipe.batch_size,
         learning_rate_multiplier=recipe.learning_rate_multiplier,
+        beta=recipe.beta if recipe.method == "dpo" else None,
     )
     with desk.db.write() as tx:
         store.hold(tx, job)
@@ -234,7 +247,7 @@ def _copy_rows(content: BinaryIO, target: Path, wanted: NDArray[np.bool_], beat:
 
 def _resolve(tuning: Tuning, base: Base, training: Survey, held: int, settings: Settings, wait: int | None) -> Recipe:
     n = training.used - held
-    asked = tuning.request.asked()
+    method, asked = tuning.request.tunes_by, tuning.request.asked()
     reasons: dict[str, str] = {}
 
     def choose(name: str, wish: object, auto: tuple[float, str]) -> float:
@@ -244,16 +257,19 @@ def _resolve(tuning: Tuning, base: Base, training: Survey, held: int, settings: 
         reasons[name] = auto[1]
         return auto[0]
 
-    epochs = int(choose("n_epochs", asked.n_epochs, auto_epochs(training.used)))
-    batch = int(choose("batch_size", asked.batch_size, auto_batch_size(n, epochs)))
+    epochs = int(choose("n_epochs", asked.n_epochs, epochs_for(method, training.used)))
+    batch = int(choose("batch_size", asked.batch_size, batch_size_for(method, n, epochs)))
     multiplier = choose("learning_rate_multiplier", asked.learning_rate_multiplier, auto_multiplier())
-    rate, reasons["learning_rate"] = base_learning_rate(base.model.hidden_size)
+    rate, reasons["learning_rate"] = learning_rate_for(method, base.model.hidden_size)
+    beta = choose("beta", asked.beta, auto_beta()) if method == "dpo" else BETA
     return Recipe(
         job_id=tuning.id,
         base=base.model.name,
         base_folder=str(base.target.folder),
         base_fingerprint=base.model.fingerprint,
-        format=min(training.formats),
+        method=method,
+        beta=beta,
+        format="chat" if method == "dpo" else min(training.formats),
         adapter_folder=str(base.adapter_folder) if base.adapter_folder else None,
         seed=tuning.seed,
         n_epochs=epochs,
@@ -295,7 +311,8 @@ def _events(survey: Survey) -> list[Event]:
         told.append(Event(f"cut:{which}", text, level="warn", data=data))
     if survey.empty:
         named = ", ".join(map(str, survey.empty[:NAMED_PROBLEMS]))
-        text = f"{refused} {which} examples were refused, because cutting left nothing to learn: {named}"
+        left = "nothing of an answer" if survey.corpus.method == "dpo" else "nothing to learn"
+        text = f"{refused} {which} examples were refused, because cutting left {left}: {named}"
         told.append(Event(f"refused:{which}", text, level="warn", data={"examples": survey.empty[:NAMED_PROBLEMS]}))
     if survey.blank_lines:
         told.append(Event(f"blank:{which}", f"{survey.blank_lines} blank lines in the {which} file were passed over"))
@@ -334,7 +351,8 @@ def _finding_events(looked: Looked) -> list[Event]:
             "count": finding.count, "share": finding.share, "lines": list(finding.lines[:NAMED_PROBLEMS]),
         }  # fmt: skip
         key = f"finding:{finding.file}:{finding.code}:{finding.kind}"
-        told.append(Event(key, f"{finding.code}: {finding.text}{lines} {finding.fix}", level=level, data=data))
+        text = f"{finding.code}{in_file(finding)}: {finding.text}{lines} {finding.fix}"
+        told.append(Event(key, text, level=level, data=data))
     more = len(looked.findings) - len(shown)
     text = f"Data report: {len(shown)} things to mend, {more} to know; the whole is at /v1/files/FILE/report"
     not_run: dict[str, object] = {"not_run": dict(looked.not_run)}
@@ -355,17 +373,18 @@ def _plan_event(recipe: Recipe, training: Survey, base: Base, expected: Estimate
     tokens = round(training.kept * share) * recipe.n_epochs
     price = base.target.price
     cost = f", estimated cost {tokens / 1e6 * price:.2f}" if price else ""
+    beta = f"beta {recipe.beta:g} ({recipe.reasons['beta']}), " if recipe.method == "dpo" else ""
     text = (
         f"Plan: {recipe.n_epochs} epochs ({recipe.reasons['n_epochs']}), batch size {recipe.batch_size} "
         f"({recipe.reasons['batch_size']}), learning rate {recipe.learning_rate:g} "
         f"({recipe.reasons['learning_rate']}, times {recipe.learning_rate_multiplier:g}), "
-        f"about {tokens:,} tokens{cost}; about {expected.seconds / 60:.0f} minutes ({expected.seconds_low / 60:.0f} to "
-        f"{expected.seconds_high / 60:.0f}). {expected.basis}"
+        f"{beta}about {tokens:,} tokens{cost}; about {expected.seconds / 60:.0f} minutes "
+        f"({expected.seconds_low / 60:.0f} to {expected.seconds_high / 60:.0f}). {expected.basis}"
     )
     data: dict[str, object] = {
         "n_epochs": recipe.n_epochs, "batch_size": recipe.batch_size, "learning_rate": recipe.learning_rate,
         "learning_rate_multiplier": recipe.learning_rate_multiplier, "reasons": recipe.reasons,
-        "estimate": asdict(expected),
+        "estimate": asdict(expected), **({"method": "dpo", "beta": recipe.beta} if beta else {}),
     }  # fmt: skip
     return Event("plan", text, data=data)
 

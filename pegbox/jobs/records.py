@@ -114,7 +114,7 @@ def checkpoint(row: Row[Any]) -> Checkpoint:
 def _tuning(row: Row[Any]) -> Tuning:
     return Tuning(
         job=store.from_row(row),
-        request=CreateJob(**row.request),
+        request=_request(row.request),
         model=row.model,
         seed=row.seed,
         hyperparameters=ResolvedHyperparameters(**row.hyperparameters),
@@ -123,3 +123,11 @@ def _tuning(row: Row[Any]) -> Tuning:
         result_file=row.result_file,
         estimated_finish=row.estimated_finish,
     )
+
+
+def _request(stored: dict[str, Any]) -> CreateJob:
+    """The body as it was accepted. Supervised jobs of earlier versions may carry a `dpo` block that nobody read."""
+    method = stored.get("method")
+    if method and method["type"] == "supervised" and method.get("dpo"):
+        stored = {**stored, "method": {**method, "dpo": None}}
+    return CreateJob(**stored)

@@ -13,6 +13,7 @@ from pegbox.catalog.models import Catalog
 from pegbox.errors import InvalidRequest
 from pegbox.files import Files
 from pegbox.jobs import records
+from pegbox.jobs.methods import METHODS
 from pegbox.jobs.records import Tuning
 from pegbox.queue import store
 from pegbox.queue.store import Event
@@ -48,7 +49,8 @@ def create(desk: Desk, request: CreateJob, *, is_retry: bool = False) -> Tuning:
         _check_file(desk, "validation_file", request.validation_file)
     body = request.model_dump(mode="json")
     asked = request.asked()
-    shown = ResolvedHyperparameters(**{k: v for k, v in asked.model_dump().items() if v is not None})
+    unsaid = {"beta": "auto"} if request.tunes_by == "dpo" else {}
+    shown = ResolvedHyperparameters(**{**unsaid, **asked.model_dump(exclude_none=True)})
     with desk.db.write() as tx:
         if is_retry:
             recent = jobs.c.created_at >= int(time.time()) - _RETRY_SECONDS
@@ -116,12 +118,24 @@ def _check_model(desk: Desk, request: CreateJob) -> str:
 
 
 def _check_method(request: CreateJob) -> None:
-    if request.method is not None and request.method.type != "supervised":
+    """Nothing that was asked for is passed over in silence: not a method, and not the block of another one."""
+    method = request.method
+    if method is None:
+        return
+    if method.type not in METHODS:
         raise InvalidRequest(
-            f"Method '{request.method.type}' is not supported by this server; use 'supervised'.",
+            f"Method '{method.type}' is not supported by this server; use 'supervised' or 'dpo'.",
             param="method.type",
             code="unsupported_value",
         )
+    blocks = {"supervised": method.supervised, "dpo": method.dpo, "reinforcement": method.reinforcement}
+    for other, block in blocks.items():
+        if other != method.type and block is not None:
+            raise InvalidRequest(
+                f"'method.{other}' is set, but 'method.type' is '{method.type}'; name the method that you mean once.",
+                param=f"method.{other}",
+                code="invalid_value",
+            )
 
 
 def _check_file(desk: Desk, param: str, file_id: str) -> None:

@@ -159,7 +159,16 @@ def _metrics(
 
 def _shown(metrics: StepMetrics) -> dict[str, object]:
     """What a checkpoint says of itself."""
-    beginnings = ("step", "train_loss", "train_mean", "train_reward", "valid", "full_valid")
+    beginnings = (
+        "step",
+        "train_loss",
+        "train_mean",
+        "train_reward",
+        "train_chosen",
+        "train_rejected",
+        "valid",
+        "full_valid",
+    )
     return {k: v for k, v in asdict(metrics).items() if k.startswith(beginnings)}
 
 

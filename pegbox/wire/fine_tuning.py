@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from pegbox.wire.base import JSONObject, Request, Response
+from pegbox.wire.base import JSONObject, Request, Response, is_absent
 
 EARLY_STOP_KEY = "pegbox.early_stop"  # metadata of a job: epochs without a better validation loss before it ends
 Auto = Literal["auto"]
@@ -23,14 +23,24 @@ class Hyperparameters(Request):
     learning_rate_multiplier: Auto | Annotated[float, Field(gt=0)] | None = None
 
 
+class PreferenceHyperparameters(Hyperparameters):
+    """Those of preference tuning (DPO)."""
+
+    beta: Annotated[Auto | Annotated[float, Field(gt=0, le=2)] | None, BeforeValidator(_azure_auto)] = None
+
+
 class SupervisedMethod(Request):
     hyperparameters: Hyperparameters | None = None
+
+
+class PreferenceMethod(Request):
+    hyperparameters: PreferenceHyperparameters | None = None
 
 
 class Method(Request):
     type: Literal["supervised", "dpo", "reinforcement"]
     supervised: SupervisedMethod | None = None
-    dpo: JSONObject | None = None
+    dpo: PreferenceMethod | None = None
     reinforcement: JSONObject | None = None
 
 
@@ -63,11 +73,20 @@ class CreateJob(Request):
     integrations: Annotated[list[Integration], Field(max_length=5)] | None = None
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
 
-    def asked(self) -> Hyperparameters:
-        """The hyperparameters, wherever the client put them: `method` wins over the older field."""
-        if self.method and self.method.supervised and self.method.supervised.hyperparameters:
-            return self.method.supervised.hyperparameters
-        return self.hyperparameters or Hyperparameters()
+    @property
+    def tunes_by(self) -> str:
+        """The method's name; "supervised" where none is named."""
+        return self.method.type if self.method else "supervised"
+
+    def asked(self) -> PreferenceHyperparameters:
+        """The hyperparameters, wherever the client put them: each that `method` names wins over the older field.
+        A supervised job has no beta."""
+        older = self.hyperparameters
+        method = self.method
+        named = (method.dpo if method.type == "dpo" else method.supervised) if method else None
+        newer = named.hyperparameters if named else None
+        said = [one.model_dump(exclude_none=True) for one in (older, newer) if one is not None]
+        return PreferenceHyperparameters(**{name: value for one in said for name, value in one.items()})
 
 
 class ResolvedHyperparameters(Response):
@@ -76,15 +95,19 @@ class ResolvedHyperparameters(Response):
     n_epochs: Auto | int = "auto"
     batch_size: Auto | int = "auto"
     learning_rate_multiplier: Auto | float = "auto"
+    beta: Annotated[Auto | float | None, Field(exclude_if=is_absent)] = None  # of a dpo job, and only there
 
 
-class ResolvedSupervised(Response):
+class ResolvedBlock(Response):
     hyperparameters: ResolvedHyperparameters
 
 
 class ResolvedMethod(Response):
-    type: Literal["supervised"] = "supervised"
-    supervised: ResolvedSupervised
+    """The method's name and its own block; the blocks of other methods are left out."""
+
+    type: Literal["supervised", "dpo"]
+    supervised: Annotated[ResolvedBlock | None, Field(exclude_if=is_absent)] = None
+    dpo: Annotated[ResolvedBlock | None, Field(exclude_if=is_absent)] = None
 
 
 class JobError(Response):
@@ -126,6 +149,9 @@ class JobEvent(Response):
     data: JSONObject | None
 
 
+Reward = Annotated[float | None, Field(exclude_if=is_absent)]  # a supervised job has none
+
+
 class CheckpointMetrics(Response):
     step: int
     train_loss: float | None = None
@@ -134,6 +160,14 @@ class CheckpointMetrics(Response):
     valid_mean_token_accuracy: float | None = None
     full_valid_loss: float | None = None
     full_valid_mean_token_accuracy: float | None = None
+    train_reward_margin: Reward = None
+    train_reward_accuracy: Reward = None
+    train_chosen_reward: Reward = None
+    train_rejected_reward: Reward = None
+    valid_reward_margin: Reward = None
+    valid_reward_accuracy: Reward = None
+    full_valid_reward_margin: Reward = None
+    full_valid_reward_accuracy: Reward = None
 
 
 class Checkpoint(Response):

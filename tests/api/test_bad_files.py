@@ -97,7 +97,8 @@ BAD_FILES = {
     ),
     "mixed formats": (with_row(12, PLAIN[0]), FORMAT, "Example 12: is in completion format"),
     "a weight beside messages": (with_row(1, {**chat_row("a", "b"), "weight": 1}), FORMAT, 'Example 1: contains an extra "weight"'),
-    "preference rows": (jsonl([PREFERENCE] * 12), FORMAT, "12 of 12 examples are bad.*Example 1: .*preference pair"),
+    "preference rows": (jsonl([PREFERENCE] * 12), TRAINING, r"fine-tune-preference format.*\(provided method=supervised\)"),
+    "a preference row": (with_row(12, PREFERENCE), FORMAT, "Example 12: the row is a preference pair"),
 }  # fmt: skip
 
 

@@ -204,9 +204,28 @@ JOB_ERRORS = [
     ({"validation_file": "file-abc123"}, "validation_file", "file_not_found", "file-abc123 does not exist"),
     ({"training_file": "BATCH"}, "training_file", "invalid_file_purpose", "has purpose 'batch'"),
     ({"validation_file": "BATCH"}, "validation_file", "invalid_file_purpose", "has purpose 'batch'"),
-    ({"method": {"type": "dpo"}}, "method.type", "unsupported_value", "Method 'dpo' is not supported"),
-    ({"method": {"type": "dpo", "dpo": {}}}, "method.type", "unsupported_value", "Method 'dpo' is not supported"),
-    ({"method": {"type": "reinforcement"}}, "method.type", "unsupported_value", "'reinforcement' is not supported"),
+    (
+        {"method": {"type": "reinforcement"}}, "method.type", "unsupported_value",
+        "Method 'reinforcement' is not supported by this server; use 'supervised' or 'dpo'",
+    ),
+    ({"method": {"type": "dpo", "supervised": {}}}, "method.supervised", VALUE, "'method.type' is 'dpo'"),
+    ({"method": {"type": "supervised", "dpo": {}}}, "method.dpo", VALUE, "'method.type' is 'supervised'"),
+    *(
+        (
+            {"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": value}}}},
+            "method.dpo.hyperparameters.beta", VALUE, why,
+        )
+        for value, why in ((0, "greater than 0"), (2.1, "less than or equal to 2"), (-0.1, "greater than 0"),
+                           ("x", "number"), (True, "number"))
+    ),
+    (
+        {"method": {"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 51}}}},
+        "method.dpo.hyperparameters.n_epochs", VALUE, "less than or equal to 50",
+    ),
+    ({"hyperparameters": {"beta": 0.1}}, "hyperparameters.beta", "unknown_parameter", "hyperparameters.beta"),
+    (
+        {"method": {"type": "dpo", "dpo": {"beta": 0.1}}}, "method.dpo.beta", "unknown_parameter", "method.dpo.beta",
+    ),
     ({"method": {"type": "magic"}}, "method.type", VALUE, "'supervised', 'dpo' or 'reinforcement'"),
     ({"method": {}}, "method.type", "missing_required_parameter", "Missing required parameter: 'method.type'"),
     (

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pegbox.data.epochs import auto_epochs
+from pegbox.data.epochs import auto_epochs, auto_preference_epochs
 from pegbox.train.sampler import examples_of, steps_per_epoch
 
 
@@ -26,6 +26,19 @@ def test_auto_epochs(examples: int, epochs: int) -> None:
 
 def test_no_examples_at_all() -> None:
     assert auto_epochs(0)[0] == 25
+    assert auto_preference_epochs(0)[0] == 10
+
+
+@pytest.mark.parametrize(
+    ("pairs", "epochs"),
+    [(1, 10), (10, 10), (11, 9), (20, 5), (33, 3), (34, 3), (3_333, 3), (3_334, 2), (5_000, 2), (5_001, 1), (10**6, 1)],
+)
+def test_auto_preference_epochs(pairs: int, epochs: int) -> None:
+    """100 div n below 34, at most 10; 10000 div n from 3334."""
+    n, reason = auto_preference_epochs(pairs)
+    assert n == epochs
+    assert str(pairs) in reason
+    assert str(n) in reason
 
 
 # --- which examples a step learns from: the sampler, which the counts above are for --------------------------

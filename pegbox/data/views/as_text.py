@@ -105,7 +105,7 @@ def _findings(page: _Page, report: Report, severity: Severity) -> None:
 def _sentence(finding: Finding) -> Text:
     return Text.assemble(
         (f"{words.SEVERITY_WORDS[finding.severity]} {finding.code}", _STYLES[finding.severity]),
-        f", {CODES[finding.code].name}: {words.visible(words.sentence(finding.text))}",
+        f", {CODES[finding.code].name}{words.in_file(finding)}: {words.visible(words.sentence(finding.text))}",
     )
 
 

@@ -155,6 +155,11 @@ def estimate(estimate: Estimate) -> str:
     return f"About {duration(estimate.seconds)} on this machine{interval}, {size(estimate.peak_bytes)} of memory."
 
 
+def in_file(finding: Finding) -> str:
+    """Which file a finding is about, where it is not the training file."""
+    return "" if finding.file == "training" else f" in the {finding.file} file"
+
+
 def where(finding: Finding) -> str:
     """The first lines of a finding, or its first pairs; "" where it is about the file as a whole."""
     pairs = [sample.places for sample in finding.samples if len(sample.places) == 2]
