@@ -42,15 +42,24 @@ class Task:
             held_out.write_text(_lines(self.held_out), "utf-8")
 
 
-def load(name: str, template: Template, *, train: int, held_out: int, data: Path = DATA) -> Task:
-    """That many rows of each kind. Raises ValueError where the data set has fewer, OSError where it is not there."""
+def load(
+    name: str, template: Template, *, train: int, held_out: int, data: Path = DATA, longest: int | None = None
+) -> Task:
+    """That many rows of each kind, with no text of more than `longest` tokens. Raises ValueError where the data set has
+    fewer, OSError where it is not there."""
     read, method, exact = TASKS[name]
     learn, judge = read(data, template)
-    if held_out and judge is learn:
+    if judge is learn:
         learn, judge = learn[held_out:], learn[:held_out]
+    if longest:
+        learn = [row for row in learn if _longest(row, method, template) <= longest]
     if len(learn) < train or len(judge) < held_out:
-        raise ValueError(f"{name} has {len(learn)} + {len(judge)} rows, fewer than {train} + {held_out}")
+        raise ValueError(f"{name} has {len(learn)} + {len(judge)} such rows, fewer than {train} + {held_out}")
     return Task(name, method, tuple(learn[:train]), tuple(judge[:held_out]), exact)
+
+
+def _longest(row: Row, method: str, template: Template) -> int:
+    return max(len(one.tokens) for one in examples(parse_row(row, method), template))
 
 
 Read = Callable[[Path, Template], tuple[list[Row], list[Row]]]
@@ -92,7 +101,7 @@ def _hh(data: Path, template: Template) -> tuple[list[Row], list[Row]]:
     with gzip.open(data / "hh-rlhf" / "harmless-base-test.jsonl.gz", "rt", encoding="utf-8") as file:
         for pair in _shuffled([json.loads(line) for line in file]):
             row = preference(pair["chosen"], pair["rejected"])
-            if row and all(len(side.tokens) <= LONGEST for side in examples(parse_row(row, "dpo"), template)):
+            if row and _longest(row, "dpo", template) <= LONGEST:
                 rows.append(row)
     return rows, rows
 
