@@ -28,7 +28,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tasks import DATA, load
-from tiny_model import tiny_model
+from tiny_model import in_process
 
 from pegbox.catalog.models import Catalog
 from pegbox.data.template import load_template
@@ -237,9 +237,7 @@ def _recipe(base: Path, method: str, snapshot_seconds: float) -> Recipe:
 
 def _base(model: str | None, folder: Path) -> Path:
     if model is None:
-        command = f"from pathlib import Path; from tiny_model import tiny_model; tiny_model(Path({str(folder)!r}))"
-        subprocess.run([sys.executable, "-c", command], check=True, cwd=Path(__file__).parent)
-        return folder
+        return in_process(folder)
     if Path(model).is_dir():
         return Path(model)
     found = Catalog(Settings().models).find(model)
