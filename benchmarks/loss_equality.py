@@ -39,7 +39,9 @@ import sys, torch; from pathlib import Path
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict; from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM; from pegbox.train.recipe import Recipe
 recipe = Recipe.load(Path(sys.argv[1])); torch.manual_seed(recipe.seed)
-config = LoraConfig(task_type="CAUSAL_LM", r=recipe.lora_rank, lora_alpha=recipe.lora_alpha, target_modules="all-linear")
+config = LoraConfig(
+    task_type="CAUSAL_LM", r=recipe.lora_rank, lora_alpha=recipe.lora_alpha, target_modules="all-linear"
+)
 model = get_peft_model(AutoModelForCausalLM.from_pretrained(recipe.base_folder, dtype=torch.float32), config)
 save_file({k: v.contiguous() for k, v in get_peft_model_state_dict(model).items()}, sys.argv[2])
 """

@@ -15,7 +15,9 @@ def draw(picture: Path, title: str, curves: Mapping[str, Sequence[float]]) -> No
     axes = figure.subplots()
     for i, (name, values) in enumerate(curves.items()):
         steps = range(1, len(values) + 1)
-        axes.plot(steps, values, color=_COLOURS[i % 3], linewidth=max(1.2, 5 - 3 * i), label=name, marker="o", markersize=3)
+        axes.plot(
+            steps, values, color=_COLOURS[i % 3], linewidth=max(1.2, 5 - 3 * i), label=name, marker="o", markersize=3
+        )
     axes.set_title(title, loc="left")
     axes.set_xlabel("step")
     axes.set_ylabel("loss, nats")

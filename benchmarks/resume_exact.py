@@ -120,7 +120,9 @@ def main() -> None:
     sys.exit(bool(unequal))
 
 
-def _disturb(context: multiprocessing.context.ForkServerContext, run: RunDir, draw: random.Random, life: float) -> list[Kill]:
+def _disturb(
+    context: multiprocessing.context.ForkServerContext, run: RunDir, draw: random.Random, life: float
+) -> list[Kill]:
     """Run it to its end, killed once or twice on the way."""
     kills: list[Kill] = []
     while len(kills) < 1 or (len(kills) < 2 and draw.random() < SECOND_KILL):

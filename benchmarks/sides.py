@@ -121,7 +121,9 @@ def run_pegbox(job: Job) -> Side:
 # --- theirs ----------------------------------------------------------------------------------------------------
 
 
-def run_trl(python: Path, job: Job, *, steps: int | None = None, seconds: float | None = None, **settings: object) -> Side:
+def run_trl(
+    python: Path, job: Job, *, steps: int | None = None, seconds: float | None = None, **settings: object
+) -> Side:
     """Train the same with TRL. `settings` are fields of trl_side.Ask. Raises TimeoutExpired after `seconds`."""
     with tempfile.TemporaryDirectory() as scratch:
         ask, out = Path(scratch) / "ask.json", Path(scratch) / "out.json"
@@ -147,7 +149,9 @@ def ask_trl(job: Job, steps: int) -> dict[str, object]:
 def rates(recipe: Recipe, steps: int) -> list[float]:
     """The recipe's learning rate at each step, worked out here because the trainer's own is beside torch: it rises in
     a line over the warm-up, and falls in a line to zero over the whole run."""
-    return [recipe.learning_rate * min(1.0, s / recipe.warmup_steps) * (steps - s + 1) / steps for s in range(1, steps + 1)]
+    return [
+        recipe.learning_rate * min(1.0, s / recipe.warmup_steps) * (steps - s + 1) / steps for s in range(1, steps + 1)
+    ]
 
 
 def _row(sides: list[Example]) -> dict[str, object]:

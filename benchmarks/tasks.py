@@ -49,10 +49,11 @@ def load(
     fewer, OSError where it is not there."""
     read, method, exact = TASKS[name]
     learn, judge = read(data, template)
-    if judge is learn:
-        learn, judge = learn[held_out:], learn[:held_out]
+    one_part = judge is learn
     if longest:
-        learn = [row for row in learn if _longest(row, method, template) <= longest]
+        learn, judge = ([row for row in part if _longest(row, method, template) <= longest] for part in (learn, judge))
+    if one_part:
+        learn, judge = learn[held_out:], learn[:held_out]
     if len(learn) < train or len(judge) < held_out:
         raise ValueError(f"{name} has {len(learn)} + {len(judge)} such rows, fewer than {train} + {held_out}")
     return Task(name, method, tuple(learn[:train]), tuple(judge[:held_out]), exact)

@@ -81,7 +81,9 @@ def main() -> int:
         tiny = base_folder(asked.small) if asked.small else in_process(Path(scratch) / "model")
         points = [cost(n, tiny, Path(scratch) / f"rows-{n}") for n in asked.rows]
         line = fit([p.tokens for p in points], [p.seconds for p in points])
-        print(f"seconds = {line.slope * 1e6:.2f} a million tokens x tokens + {line.start:.2f}; R² = {line.r_squared:.5f}")
+        print(
+            f"seconds = {line.slope * 1e6:.2f} a million tokens x tokens + {line.start:.2f}; R² = {line.r_squared:.5f}"
+        )
         result |= {
             "points": [[p.rows, p.tokens, round(p.seconds, 2), round(p.steps, 2)] for p in points],
             "seconds_per_million_tokens": line.slope * 1e6, "r_squared": line.r_squared,

@@ -2,13 +2,13 @@
 
     .venv/bin/python benchmarks/train_vs_trl.py --task banking77|gsm8k|hh [--runs 3] [--batch 16] [--examples 96]
 
-Both sides get the same token ids in the same order, the same number of rows in an optimizer step, LoRA rank 16 on every
-linear layer from the same seed, AdamW at the same rates, the same length limit, the same cores and allocator. Nothing is
-packed: packing would change what a step learns from. TRL runs in an environment of its own (benchmarks/.venv-trl, made
-at the first run; --trl-python names another) at the fastest of its settings, which are tried first: fp32, bf16 weights,
-bf16 autocast; padded or padding-free; the step's rows in one forward, or in two or four; always with activation
-checkpointing off, loss on the answer alone, no logging, and for pairs the reference's log-probabilities worked out
-beforehand. pegbox runs as its recipe's "auto" says.
+Both sides get the same token ids in the same order, the same number of rows in an optimizer step, LoRA rank 16 on
+every linear layer from the same seed, AdamW at the same rates, the same length limit, the same cores and allocator.
+Nothing is packed: packing would change what a step learns from. TRL runs in an environment of its own
+(benchmarks/.venv-trl, made at the first run; --trl-python names another) at the fastest of its settings, which are
+tried first: fp32, bf16 weights, bf16 autocast; padded or padding-free; the step's rows in one forward, or in two or
+four; always with activation checkpointing off, loss on the answer alone, no logging, and for pairs the reference's
+log-probabilities worked out beforehand. pegbox runs as its recipe's "auto" says.
 
 What is timed: the optimizer steps after the first, from the end of one to the end of the next, with all that lies
 between (planning or collating, forward, backward, optimizer, each side's own metrics). Not imports, loading, the first
@@ -29,15 +29,15 @@ from pathlib import Path
 
 from ledger import FORMULA, operations, operations_of_trl, shapes_of
 from overlay import draw
-from sides import HERE, Job, Side, fresh, lay_out, plan, run_pegbox, run_trl, trl_python
+from sides import HERE, Job, Plan, Side, fresh, lay_out, plan, run_pegbox, run_trl, trl_python
 from tasks import DATA, TASKS, load
+from versus import WARM_UP, Versus, figures, lines, rounded
 
 from pegbox.catalog.models import Catalog
 from pegbox.data.template import load_template
 from pegbox.settings import Settings
 
 MODEL = "smollm2-135m-instruct"
-WARM_UP = 1  # steps
 _FAR = 0.05  # nats between the first losses of two settings that compute the same
 
 
@@ -49,9 +49,26 @@ class Setting:
     padding_free: bool = False
     micro: int = 0  # rows of a forward; 0: the whole step's
 
+    @property
+    def kind(self) -> str:
+        """What its matrix products are in."""
+        return "fp32" if self.dtype == "fp32" else "bf16"
+
     def __str__(self) -> str:
         rows = f"{self.micro} rows a forward" if self.micro else "a step in one forward"
         return f"{self.dtype}, {'padding-free' if self.padding_free else 'padded'}, {rows}"
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What was measured."""
+
+    work: Plan  # of the timed steps
+    rows: int  # of them
+    ours: list[Side]
+    theirs: list[Side]
+    dtype: str  # of ours
+    setting: Setting
 
 
 def main() -> None:
@@ -84,7 +101,7 @@ def main() -> None:
                 flush=True,
             )
         dtype = _dtype_of_ours(Path(scratch) / "run-0", ours[0])
-        report(job, work, rows, (ours, dtype), (theirs, setting), asked)
+        report(asked, job, Runs(work, rows, ours, theirs, dtype, setting))
 
 
 def base_folder(name: str) -> Path:
@@ -138,78 +155,39 @@ def fastest(python: Path, job: Job, steps: int) -> Setting:
 # --- what is told ----------------------------------------------------------------------------------------------
 
 
-def report(
-    job: Job, work, rows: int, mine: tuple[list[Side], str], other: tuple[list[Side], Setting], asked
-) -> None:
-    (ours, dtype), (theirs, setting) = mine, other
-    shapes = shapes_of(Path(job.recipe.base_folder))
-    rank = job.recipe.lora_rank
+def report(asked: argparse.Namespace, job: Job, runs: Runs) -> None:
+    work, positions = runs.work, sum(runs.theirs[0].extra["positions"][WARM_UP:])  # type: ignore[index]
     steps = job.steps - WARM_UP
-    positions = sum(theirs[0].extra["positions"][WARM_UP:])
-    done = {
-        "pegbox": operations(shapes, rank, computed=work.computed, predicted=work.predicted),
-        "trl": operations_of_trl(shapes, rank, positions=positions),
+    top = {
+        dtype: _ceiling(job, dtype, min(2_048, work.computed // steps))
+        for dtype in sorted({runs.dtype, runs.setting.kind})
     }
-    kinds = {"pegbox": dtype, "trl": "fp32" if setting.dtype == "fp32" else "bf16"}
-    size = {"pegbox": work.computed // steps, "trl": positions // steps}
-    top = {kind: _ceiling(job, kind, min(2_048, size["pegbox"])) for kind in sorted(set(kinds.values()))}
-    figures = {}
-    for name, runs, computed in (("pegbox", ours, work.computed), ("trl", theirs, positions)):
-        seconds = statistics.median(run.seconds(WARM_UP) for run in runs)
-        figures[name] = {
-            "examples_per_second": rows / seconds,
-            "tokens_per_second_as_if_unshared": work.unshared / seconds,
-            "trained_tokens_per_second": work.predicted / seconds,
-            "tokens_computed": computed,
-            "gflops": done[name] / seconds / 1e9,
-            "share_of_ceiling": done[name] / seconds / top[kinds[name]],
-            "dtype": kinds[name],
-            "peak_mb": max(run.peak_bytes for run in runs) / 2**20,
-            "whole_seconds": statistics.median(run.whole_seconds for run in runs),
-            "last_loss": runs[0].losses[-1],
-        }
-    figures["trl"]["precompute_seconds"] = statistics.median(run.extra["precompute_seconds"] for run in theirs)
-    figures["trl"]["setting"] = str(setting)
-    ratios = [b.seconds(WARM_UP) / a.seconds(WARM_UP) for a, b in zip(ours, theirs, strict=True)]
-    ratio = figures["pegbox"]["examples_per_second"] / figures["trl"]["examples_per_second"]
-    worst = max(abs(a - b) for a, b in zip(ours[0].losses, theirs[0].losses, strict=True))
-    print(f"\nmedians of {len(ours)} runs; operations: {FORMULA}")
-    for name, kind in top.items():
-        print(f"plain matrix products at the model's shapes, {name}: {kind / 1e9:.0f} GFLOP/s")
-    for key in figures["pegbox"]:
-        print(f"{key.replace('_', ' '):34}{_said(figures['pegbox'][key]):>14} {_said(figures['trl'][key]):>14}")
-    if job.recipe.method == "dpo":
-        print(f"TRL's reference log-probabilities, before its steps: {figures['trl']['precompute_seconds']:.1f} s")
-    note = "" if kinds == {"pegbox": "fp32", "trl": "fp32"} else " (not both in fp32: bf16 rounds to 3 digits)"
-    print(f"largest difference of a step's loss: {worst:.1e} nats{note}")
-    for sentence in losing(figures):
-        print(f"where we lose: {sentence}")
-    picture = asked.out / f"{asked.task}-losses.png" if asked.out else None
-    if picture:
-        draw(picture, f"{asked.task}: step losses", {"pegbox": ours[0].losses, "TRL": theirs[0].losses})
+    shapes, rank = shapes_of(Path(job.recipe.base_folder)), job.recipe.lora_rank
+    done = operations(shapes, rank, computed=work.computed, predicted=work.predicted)
+    done_by_trl = operations_of_trl(shapes, rank, positions=positions)
+    ours = figures(runs.ours, work, runs.rows, done, work.computed, runs.dtype, top)
+    theirs = figures(runs.theirs, work, runs.rows, done_by_trl, positions, runs.setting.kind, top)
+    said = Versus(
+        task=asked.task, ours=ours, theirs=theirs, setting=str(runs.setting),
+        ratios=[b.seconds(WARM_UP) / a.seconds(WARM_UP) for a, b in zip(runs.ours, runs.theirs, strict=True)],
+        precompute_seconds=statistics.median(float(run.extra["precompute_seconds"]) for run in runs.theirs),  # type: ignore[arg-type]
+        largest_loss_difference=max(
+            abs(a - b) for a, b in zip(runs.ours[0].losses, runs.theirs[0].losses, strict=True)
+        ),
+        ceiling_gflops={dtype: speed / 1e9 for dtype, speed in top.items()},
+        losses={"pegbox": runs.ours[0].losses, "TRL": runs.theirs[0].losses},
+        rows_timed=runs.rows, batch=asked.batch, cores=asked.threads, model=job.recipe.base,
+        unshared_tokens=work.unshared, trained_tokens=work.predicted, versions=runs.theirs[0].extra["versions"],
+        machine=platform.processor() or platform.machine(),
+    )  # fmt: skip
+    print(f"\nmedians of {len(runs.ours)} runs; operations: {FORMULA}")
+    print("\n".join(lines(said)))
+    if asked.out:
+        picture = asked.out / f"{asked.task}-losses.png"
+        draw(picture, f"{asked.task}: step losses", said.losses)
         print(f"losses overlaid: {picture}")
-    print(f"ratio: {ratio:.2f}")
-    result = {
-        "task": asked.task, "ratio": ratio, "ratios": ratios, **figures, "largest_loss_difference": worst,
-        "rows_timed": rows, "batch": asked.batch, "runs": len(ours), "ceiling_gflops": {k: v / 1e9 for k, v in top.items()},
-        "unshared_tokens": work.unshared, "trained_tokens": work.predicted, "model": job.recipe.base,
-        "losses": {"pegbox": ours[0].losses, "trl": theirs[0].losses}, "versions": theirs[0].extra["versions"],
-        "cores": asked.threads, "machine": platform.processor() or platform.machine(),
-    }  # fmt: skip
-    print(json.dumps(_rounded(result)))
-
-
-def losing(figures: dict[str, dict[str, object]]) -> list[str]:
-    """Every figure in which TRL does better, in words."""
-    ours, theirs = figures["pegbox"], figures["trl"]
-    found = []
-    for key, words in (("examples_per_second", "examples a second"), ("share_of_ceiling", "share of the machine's matrix product")):
-        if ours[key] < theirs[key]:  # type: ignore[operator]
-            found.append(f"{words}: {_said(ours[key])}, TRL {_said(theirs[key])}")
-    for key, words in (("peak_mb", "peak memory in MB"), ("whole_seconds", "seconds from the weights to the end")):
-        if ours[key] > theirs[key]:  # type: ignore[operator]
-            found.append(f"{words}: {_said(ours[key])}, TRL {_said(theirs[key])}")
-    return found or ["in none of these figures"]
+    print(f"ratio: {said.ratio:.2f}")
+    print(json.dumps(rounded({"ratio": said.ratio, **asdict(said)})))
 
 
 def _dtype_of_ours(folder: Path, side: Side) -> str:
@@ -221,24 +199,19 @@ def _dtype_of_ours(folder: Path, side: Side) -> str:
 
 
 def _ceiling(job: Job, dtype: str, tokens: int) -> float:
-    command = [sys.executable, str(HERE / "ledger.py"), job.recipe.base_folder, dtype, str(tokens), str(job.recipe.threads)]
+    command = [
+        sys.executable,
+        str(HERE / "ledger.py"),
+        job.recipe.base_folder,
+        dtype,
+        str(tokens),
+        str(job.recipe.threads),
+    ]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) * 1e9
 
 
 def _cell(side: Side, rows: int) -> str:
     return f"{rows / side.seconds(WARM_UP):.3f} examples/s, {side.peak_bytes / 2**20:,.0f} MB"
-
-
-def _said(value: object) -> str:
-    return f"{value:,.3f}" if isinstance(value, float) and abs(value) < 100 else f"{value:,.0f}" if isinstance(value, (int, float)) else str(value)
-
-
-def _rounded(value: object) -> object:
-    if isinstance(value, dict):
-        return {k: _rounded(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _arguments() -> argparse.Namespace:
@@ -251,7 +224,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--dtype", default="auto", help="of ours")
     parser.add_argument("--trl-python", type=Path, help="an interpreter that has TRL")
-    parser.add_argument("--trl-setting", type=_setting, help='skip the trials: "fp32", "bf16,padding_free", "fp32,micro=4"')
+    parser.add_argument(
+        "--trl-setting", type=_setting, help="skip the trials: fp32 or bf16,padding_free or fp32,micro=4"
+    )
     parser.add_argument("--probe-steps", type=int, default=2, help="steps of a trial, the first not timed")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--out", type=Path, help="folder for the picture of the losses")
@@ -261,7 +236,9 @@ def _arguments() -> argparse.Namespace:
 def _setting(text: str) -> Setting:
     dtype, *more = text.split(",")
     micro = next((int(word.removeprefix("micro=")) for word in more if word.startswith("micro=")), 0)
-    if dtype not in ("fp32", "bf16", "autocast") or any(w != "padding_free" and not w.startswith("micro=") for w in more):
+    if dtype not in ("fp32", "bf16", "autocast") or any(
+        w != "padding_free" and not w.startswith("micro=") for w in more
+    ):
         raise argparse.ArgumentTypeError(f"not a setting: {text}")
     return Setting(dtype, "padding_free" in more, micro)
 

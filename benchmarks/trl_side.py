@@ -72,8 +72,8 @@ class _Watched:
     def create_scheduler(self, num_training_steps, optimizer=None):
         del num_training_steps
         rates = self.ask.rates
-        rate = lambda done: rates[min(done, len(rates) - 1)] / self.args.learning_rate
-        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, rate)
+        peak = self.args.learning_rate
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda done: [*rates, 0.0][done] / peak)
         return self.lr_scheduler
 
     def compute_loss(self, model, inputs, *args, **kwargs):
@@ -112,7 +112,6 @@ def main(ask: Ask) -> dict:
     tokenizer = AutoTokenizer.from_pretrained(ask.base_folder)
     weights = torch.bfloat16 if ask.dtype == "bf16" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(ask.base_folder, dtype=weights, attn_implementation="sdpa")
-    loaded = time.perf_counter()
     seen = Seen()
     with tempfile.TemporaryDirectory() as scratch:
         trainer = _trainer(ask, seen, model, tokenizer, scratch)
@@ -131,7 +130,6 @@ def main(ask: Ask) -> dict:
         "ends": [end - began for end in seen.ends],
         "precompute_seconds": seen.precompute,
         "whole_seconds": seen.precompute + ended - began,
-        "prepare_seconds": began - loaded,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "same_ids": _same_ids(ask, tokenizer),
         "versions": {m.__name__: m.__version__ for m in (trl, transformers, torch)},

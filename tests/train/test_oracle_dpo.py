@@ -19,7 +19,9 @@ from pegbox.train.rundir import RunDir
 def rows(n: int) -> list[object]:
     return [
         {
-            "input": {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"Say {i}?"}]},
+            "input": {
+                "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"Say {i}?"}]
+            },
             "preferred_output": [{"role": "assistant", "content": f"It is {i}."}],
             "non_preferred_output": [{"role": "assistant", "content": "Who knows? " * (i % 3 + 1)}],
         }
