@@ -122,13 +122,21 @@ def run_pegbox(job: Job) -> Side:
 
 
 def run_trl(
-    python: Path, job: Job, *, steps: int | None = None, seconds: float | None = None, **settings: object
+    python: Path,
+    job: Job,
+    *,
+    steps: int | None = None,
+    seconds: float | None = None,
+    plain: bool = False,
+    **settings: object,
 ) -> Side:
-    """Train the same with TRL. `settings` are fields of trl_side.Ask. Raises TimeoutExpired after `seconds`."""
+    """Train the same with TRL, the first steps or all. `plain`: with the system's allocator. `settings` are fields of
+    trl_side.Ask. Raises TimeoutExpired after `seconds`."""
     with tempfile.TemporaryDirectory() as scratch:
         ask, out = Path(scratch) / "ask.json", Path(scratch) / "out.json"
         ask.write_text(json.dumps(ask_trl(job, steps or job.steps) | settings), "utf-8")
-        _child([str(python), "-P", str(HERE / "trl_side.py"), str(ask), str(out)], Path(scratch) / "log", seconds)
+        command = [str(python), "-P", str(HERE / "trl_side.py"), str(ask), str(out)]
+        _child(command, Path(scratch) / "log", seconds, plain=plain)
         return _side(out)
 
 
@@ -199,11 +207,14 @@ def trl_python(asked: Path | None) -> Path:
 # --- children --------------------------------------------------------------------------------------------------
 
 
-def _child(command: list[str], log: Path, seconds: float | None = None) -> None:
+def _child(command: list[str], log: Path, seconds: float | None = None, *, plain: bool = False) -> None:
     """Run it to its end, with the environment that our server gives its trainers: TRL gets the same allocator and the
-    same threads' patience. Ends all, with the log, where it fails."""
+    same threads' patience, unless `plain`. Ends all, with the log, where it fails."""
+    env = child_environment()
+    if plain:
+        env = {key: value for key, value in env.items() if not key.startswith(("MALLOC_", "GOMP_"))}
     with log.open("ab") as out:
-        done = subprocess.run(command, stdout=out, stderr=out, env=child_environment(), timeout=seconds, check=False)
+        done = subprocess.run(command, stdout=out, stderr=out, env=env, timeout=seconds, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{log.read_text('utf-8', 'replace')[-3000:]}")
 

@@ -3,17 +3,20 @@
     .venv/bin/python benchmarks/train_vs_trl.py --task banking77|gsm8k|hh [--runs 3] [--batch 16] [--examples 96]
 
 Both sides get the same token ids in the same order, the same number of rows in an optimizer step, LoRA rank 16 on
-every linear layer from the same seed, AdamW at the same rates, the same length limit, the same cores and allocator.
+every linear layer from the same seed, AdamW at the same rates, the same length limit, the same cores.
 Nothing is packed: packing would change what a step learns from. TRL runs in an environment of its own
 (benchmarks/.venv-trl, made at the first run; --trl-python names another) at the fastest of its settings, which are
 tried first: fp32, bf16 weights, bf16 autocast; padded or padding-free; the step's rows in one forward, or in two or
-four; always with activation checkpointing off, loss on the answer alone, no logging, and for pairs the reference's
-log-probabilities worked out beforehand. pegbox runs as its recipe's "auto" says.
+four; the allocator's settings that our server gives its trainers, or the system's. Always with activation checkpointing
+off, loss on the answer alone, no logging, and for pairs the reference's log-probabilities worked out beforehand. pegbox
+runs as its recipe's "auto" says.
 
 What is timed: the optimizer steps after the first, from the end of one to the end of the next, with all that lies
 between (planning or collating, forward, backward, optimizer, each side's own metrics). Not imports, loading, the first
 step, our evaluation before it, TRL's tokenization, or saving. "Whole" is from the loaded weights to the end, so it has
 our evaluation at step 0 (every row is scored once: TRL does nothing like it) and TRL's reference log-probabilities.
+Peaks of memory are those of whole processes; our allocator's settings keep what is freed, which is faster and higher.
+The machine's matrix product is measured after every pair of runs, and the best of these counts.
 """
 
 import argparse
@@ -24,7 +27,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ledger import FORMULA, operations, operations_of_trl, shapes_of
@@ -48,6 +51,7 @@ class Setting:
     dtype: str = "fp32"
     padding_free: bool = False
     micro: int = 0  # rows of a forward; 0: the whole step's
+    plain: bool = False  # without our allocator's settings
 
     @property
     def kind(self) -> str:
@@ -56,19 +60,21 @@ class Setting:
 
     def __str__(self) -> str:
         rows = f"{self.micro} rows a forward" if self.micro else "a step in one forward"
-        return f"{self.dtype}, {'padding-free' if self.padding_free else 'padded'}, {rows}"
+        memory = ", the system's allocator" if self.plain else ""
+        return f"{self.dtype}, {'padding-free' if self.padding_free else 'padded'}, {rows}{memory}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Runs:
-    """What was measured."""
+    """What is measured, run by run."""
 
     work: Plan  # of the timed steps
     rows: int  # of them
     ours: list[Side]
     theirs: list[Side]
-    dtype: str  # of ours
     setting: Setting
+    top: dict[str, float]  # operations a second of plain matrix products, by dtype
+    dtype: str = "fp32"  # of ours
 
 
 def main() -> None:
@@ -91,7 +97,8 @@ def main() -> None:
         )
         setting = asked.trl_setting or fastest(python, job, asked.probe_steps)
         print(f"TRL at its best: {setting}", flush=True)
-        ours, theirs = [], []
+        runs = Runs(work, rows, [], [], setting, {})
+        ours, theirs = runs.ours, runs.theirs
         for i in range(asked.runs):
             ours.append(run_pegbox(fresh(job, Path(scratch) / f"run-{i}")))
             theirs.append(run_trl(python, job, **asdict(setting)))
@@ -100,8 +107,11 @@ def main() -> None:
                 f"x {theirs[-1].seconds(WARM_UP) / ours[-1].seconds(WARM_UP):.2f}",
                 flush=True,
             )
-        dtype = _dtype_of_ours(Path(scratch) / "run-0", ours[0])
-        report(asked, job, Runs(work, rows, ours, theirs, dtype, setting))
+            runs.dtype = _dtype_of_ours(Path(scratch) / f"run-{i}", ours[-1])
+            for dtype in {runs.dtype, setting.kind}:
+                speed = _ceiling(job, dtype, min(2_048, work.computed // len(timed)))
+                runs.top[dtype] = max(speed, runs.top.get(dtype, 0.0))
+        report(asked, job, runs)
 
 
 def base_folder(name: str) -> Path:
@@ -134,8 +144,8 @@ def fastest(python: Path, job: Job, steps: int) -> Setting:
         first = side.losses[0] if first is None else first
         seconds = side.seconds(WARM_UP) / (steps - WARM_UP)
         right = abs(side.losses[0] - first) < _FAR
-        same = " and ".join(map(str, side.extra["same_ids"]))  # type: ignore[call-overload]
-        ids = f"; token ids by transformers' template: same, of: {same}" if not tried else ""
+        same = " of ".join(map(str, side.extra["same_ids"]))  # type: ignore[call-overload]
+        ids = "" if tried else f"; token ids as transformers' own template gives them: {same} texts"
         said = "" if right else f"  (another loss, {side.losses[0]:.4f} for {first:.4f}: does not count)"
         print(f"  TRL {setting}: {job.recipe.batch_size / seconds:.3f} examples/s{said}{ids}", flush=True)
         if right:
@@ -149,6 +159,7 @@ def fastest(python: Path, job: Job, steps: int) -> Setting:
     for parts in (2, 4):
         if not job.recipe.batch_size % parts:
             tries(Setting(dtype, micro=job.recipe.batch_size // parts))
+    tries(replace(min(tried, key=tried.__getitem__), plain=True))
     return min(tried, key=tried.__getitem__)
 
 
@@ -157,16 +168,11 @@ def fastest(python: Path, job: Job, steps: int) -> Setting:
 
 def report(asked: argparse.Namespace, job: Job, runs: Runs) -> None:
     work, positions = runs.work, sum(runs.theirs[0].extra["positions"][WARM_UP:])  # type: ignore[index]
-    steps = job.steps - WARM_UP
-    top = {
-        dtype: _ceiling(job, dtype, min(2_048, work.computed // steps))
-        for dtype in sorted({runs.dtype, runs.setting.kind})
-    }
     shapes, rank = shapes_of(Path(job.recipe.base_folder)), job.recipe.lora_rank
     done = operations(shapes, rank, computed=work.computed, predicted=work.predicted)
     done_by_trl = operations_of_trl(shapes, rank, positions=positions)
-    ours = figures(runs.ours, work, runs.rows, done, work.computed, runs.dtype, top)
-    theirs = figures(runs.theirs, work, runs.rows, done_by_trl, positions, runs.setting.kind, top)
+    ours = figures(runs.ours, work, runs.rows, done, work.computed, runs.dtype, runs.top)
+    theirs = figures(runs.theirs, work, runs.rows, done_by_trl, positions, runs.setting.kind, runs.top)
     said = Versus(
         task=asked.task, ours=ours, theirs=theirs, setting=str(runs.setting),
         ratios=[b.seconds(WARM_UP) / a.seconds(WARM_UP) for a, b in zip(runs.ours, runs.theirs, strict=True)],
@@ -174,7 +180,7 @@ def report(asked: argparse.Namespace, job: Job, runs: Runs) -> None:
         largest_loss_difference=max(
             abs(a - b) for a, b in zip(runs.ours[0].losses, runs.theirs[0].losses, strict=True)
         ),
-        ceiling_gflops={dtype: speed / 1e9 for dtype, speed in top.items()},
+        ceiling_gflops={dtype: speed / 1e9 for dtype, speed in runs.top.items()},
         losses={"pegbox": runs.ours[0].losses, "TRL": runs.theirs[0].losses},
         rows_timed=runs.rows, batch=asked.batch, cores=asked.threads, model=job.recipe.base,
         unshared_tokens=work.unshared, trained_tokens=work.predicted, versions=runs.theirs[0].extra["versions"],
@@ -225,9 +231,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", default="auto", help="of ours")
     parser.add_argument("--trl-python", type=Path, help="an interpreter that has TRL")
     parser.add_argument(
-        "--trl-setting", type=_setting, help="skip the trials: fp32 or bf16,padding_free or fp32,micro=4"
+        "--trl-setting", type=_setting, help="skip the trials: fp32 or bf16,padding_free or fp32,micro=4,plain"
     )
-    parser.add_argument("--probe-steps", type=int, default=2, help="steps of a trial, the first not timed")
+    parser.add_argument("--probe-steps", type=int, default=3, help="steps of a trial, the first not timed")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--out", type=Path, help="folder for the picture of the losses")
     return parser.parse_args()
@@ -236,11 +242,10 @@ def _arguments() -> argparse.Namespace:
 def _setting(text: str) -> Setting:
     dtype, *more = text.split(",")
     micro = next((int(word.removeprefix("micro=")) for word in more if word.startswith("micro=")), 0)
-    if dtype not in ("fp32", "bf16", "autocast") or any(
-        w != "padding_free" and not w.startswith("micro=") for w in more
-    ):
+    flags = {word for word in more if not word.startswith("micro=")}
+    if dtype not in ("fp32", "bf16", "autocast") or flags - {"padding_free", "plain"}:
         raise argparse.ArgumentTypeError(f"not a setting: {text}")
-    return Setting(dtype, "padding_free" in more, micro)
+    return Setting(dtype, "padding_free" in flags, micro, "plain" in flags)
 
 
 if __name__ == "__main__":
