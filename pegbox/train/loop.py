@@ -12,7 +12,7 @@ import torch
 from pegbox.data.render import Example, examples, truncate
 from pegbox.data.rows import read_rows
 from pegbox.data.template import load_template
-from pegbox.train import checkpoint, losses, optim
+from pegbox.train import checkpoint, evidence, losses, optim
 from pegbox.train.batches import micro_batches
 from pegbox.train.checkpoint import State
 from pegbox.train.lora import use_own_linear
@@ -119,6 +119,7 @@ def train(run: RunDir) -> Result:
             checkpoint.save(run, State(step, tokens, served=False), model, adapter, optimizer)
             snapshot_at = time.monotonic()
 
+    run.attest(evidence.gather(run, recipe, model, cut, learn, held_out))
     return Result("succeeded", total, tokens, seconds=time.monotonic() - began, resumed=state.step > 0)
 
 

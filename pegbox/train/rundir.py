@@ -5,6 +5,7 @@ lines.json                                              the user's row (from 1) 
 events.jsonl  metrics.jsonl  rows.jsonl                 appended by the trainer, one object a line, flushed
 checkpoints/step-000123/                                committed by rename; whole or not there
 control/stop                                            a file is a request, honoured at the next step
+evidence.json                                           what a run that succeeded can show for itself
 result.json                                             written last, by rename
 log.txt                                                 what the trainer printed
 """
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pegbox.train.attested import Evidence
 from pegbox.train.recipe import Recipe
 
 
@@ -152,13 +154,20 @@ class RunDir:
         path = self.path / "work.json"
         return float(json.loads(path.read_text("utf-8"))) if path.exists() else 0.0
 
+    def attest(self, evidence: Evidence) -> None:
+        self._put("evidence.json", asdict(evidence))
+
     def finish(self, result: Result) -> None:
-        beside = self.path / "result.tmp"
+        self._put("result.json", asdict(result))
+
+    def _put(self, name: str, value: Mapping[str, object]) -> None:
+        """Write a file whole, by rename."""
+        beside = self.path / f"{name}.tmp"
         with beside.open("w", encoding="utf-8") as out:
-            json.dump(asdict(result), out)
+            json.dump(value, out)
             out.flush()
             os.fsync(out.fileno())
-        beside.rename(self.path / "result.json")
+        beside.rename(self.path / name)
 
     def _append(self, name: str, value: Mapping[str, object]) -> None:
         with (self.path / name).open("a", encoding="utf-8") as out:
@@ -169,6 +178,11 @@ class RunDir:
     def result(self) -> Result | None:
         path = self.path / "result.json"
         return Result(**json.loads(path.read_text("utf-8"))) if path.exists() else None
+
+    def evidence(self) -> Evidence | None:
+        """What the trainer attests; None where it wrote nothing."""
+        path = self.path / "evidence.json"
+        return Evidence.from_json(json.loads(path.read_text("utf-8"))) if path.exists() else None
 
     def clear(self) -> None:
         """Before another attempt: an old ending or an old request must not be taken for a new one."""
