@@ -56,7 +56,10 @@ def create_app(settings: Settings) -> Server:
     runs = {Status.QUEUED, Status.RUNNING}
     workers = (
         Worker(db, {Status.VALIDATING}, partial(prepare, desk, settings), name="validate"),
-        *(Worker(db, runs, partial(execute, desk, settings), name=f"run-{i}") for i in range(settings.concurrent_jobs)),
+        *(
+            Worker(db, runs, partial(execute, desk, settings, pool), name=f"run-{i}")
+            for i in range(settings.concurrent_jobs)
+        ),
     )
     threads: tuple[Worker | Deliverer, ...] = (*workers, Deliverer(desk, settings))
     keys = Keys(db)

@@ -7,6 +7,7 @@ checkpoints/step-000123/                                committed by rename; who
 control/stop                                            a file is a request, honoured at the next step
 evidence.json                                           what a run that succeeded can show for itself
 result.json                                             written last, by rename
+receipt.json                                            the server's: evidence held against rows and engine
 log.txt                                                 what the trainer printed
 """
 
@@ -105,6 +106,18 @@ class RunDir:
         return self.path / "data" / "valid.jsonl"
 
     @property
+    def receipt_path(self) -> Path:
+        return self.path / "receipt.json"
+
+    @property
+    def lines_path(self) -> Path:
+        return self.path / "lines.json"
+
+    def lines(self) -> list[int]:
+        """The user's number of each row of train.jsonl, from 1; none where the run was laid out by hand."""
+        return json.loads(self.lines_path.read_text("utf-8")) if self.lines_path.exists() else []
+
+    @property
     def log(self) -> Path:
         return self.path / "log.txt"
 
@@ -113,9 +126,11 @@ class RunDir:
 
     def tidy(self) -> None:
         """Remove what an ended run needs no more: the user's rows, which live in the file store while their owner
-        wants them to, and the checkpoints. Recipe, metrics, events and log stay."""
+        wants them to (evidence holds some, as tokens), and the checkpoints. Recipe, metrics, events, receipt and log
+        stay."""
         for folder in (self.path / "data", self.checkpoints):
             shutil.rmtree(folder, ignore_errors=True)
+        (self.path / "evidence.json").unlink(missing_ok=True)
 
     # --- requests ------------------------------------------------------------------------------------------
 
@@ -186,7 +201,8 @@ class RunDir:
 
     def clear(self) -> None:
         """Before another attempt: an old ending or an old request must not be taken for a new one."""
-        (self.path / "result.json").unlink(missing_ok=True)
+        for name in ("result.json", "evidence.json", "receipt.json"):
+            (self.path / name).unlink(missing_ok=True)
         (self.path / "control" / "stop").unlink(missing_ok=True)
 
     def metrics(self, offset: int = 0) -> tuple[list[StepMetrics], int]:
