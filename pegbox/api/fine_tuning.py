@@ -5,12 +5,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Request
 
 from pegbox.api.deps import Paging, ServerParts, body, page, paging
-from pegbox.jobs import receipt, records, submit
+from pegbox.jobs import records, submit
 from pegbox.jobs.records import Checkpoint, ToldEvent, Tuning
-from pegbox.receipt.record import Receipt
 from pegbox.storage.paging import Slice
 from pegbox.wire import fine_tuning as wire
-from pegbox.wire import receipt as receipts
 from pegbox.wire.base import Page
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs")
@@ -62,12 +60,6 @@ def list_checkpoints(
     return page(Slice([_checkpoint(c) for c in found.items], found.has_more), lambda c: c.id)
 
 
-@router.get("/{job_id}/receipt")
-def retrieve_receipt(job_id: str, parts: ServerParts) -> receipts.Receipt:
-    """What was checked before the job's model was published. Not in OpenAI's API."""
-    return _receipt(receipt.find(parts.desk, parts.settings, job_id))
-
-
 def to_wire(tuning: Tuning, organization: str) -> wire.Job:
     job, request = tuning.job, tuning.request
     failure = job.failure
@@ -114,32 +106,6 @@ def _checkpoint(checkpoint: Checkpoint) -> wire.Checkpoint:
         step_number=checkpoint.step,
         metrics=checkpoint.metrics,
     )
-
-
-def _receipt(found: Receipt) -> receipts.Receipt:
-    return receipts.Receipt(
-        fine_tuning_job_id=found.job_id,
-        created_at=found.created_at,
-        status=found.status,
-        base=found.base,
-        base_fingerprint=found.base_fingerprint,
-        trained_on_from=found.trained_on_from,
-        method=found.method,
-        step=found.step,
-        seed=found.seed,
-        threads=found.threads,
-        dtype=found.dtype,
-        seconds=found.seconds,
-        versions=dict(found.versions),
-        sha256=dict(found.hashes),
-        checks=[
-            receipts.Check(
-                name=check.name, status=check.status, ran=check.ran, text=check.text, remedy=check.remedy or None,
-                figures=dict(check.figures),
-            )
-            for check in found.checks
-        ],
-    )  # fmt: skip
 
 
 def _metadata(http: Request) -> dict[str, str] | Literal["null"]:

@@ -41,7 +41,7 @@ def issue(desk: Desk, pool: EnginePool, tuning: Tuning, run: RunDir, key: str) -
         accounts=Accounts.load(run.path),
         rows=sampled_rows(run, evidence, run.lines()),
         template=serving_template(folder, resolved.base.created_at),
-        engine=lambda: pool.get(resolved.base.name, folder),
+        engine=lambda: pool.borrow(resolved.base.name, folder),
         adapter=AdapterRef(f"receipt of {tuning.id}", str(adapter)),
         adapter_sha256=_sha256(adapter / "adapter_model.safetensors"),
     )

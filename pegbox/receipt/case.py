@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,7 +73,7 @@ class Case:
     accounts: Accounts | None
     rows: Sequence[SampledRow]
     template: Template  # that the server asks with
-    engine: Callable[[], Engine]  # raises EngineError
+    engine: Callable[[], AbstractContextManager[Engine]]  # entering raises EngineError
     adapter: AdapterRef  # as the engine would load it
     adapter_sha256: str  # of its bytes in the store
 

@@ -39,18 +39,21 @@ def engine_checks(case: Case) -> list[Check]:
     if not case.rows:
         return _not_run("no row was short enough to be scored")
     try:
-        engine = case.engine()
+        with case.engine() as engine:
+            return _with(engine, case)
     except EngineError as error:
         return _not_run(f"the engine did not start: {error}")
+
+
+def _with(engine: Engine, case: Case) -> list[Check]:
     try:
         scores = _score(engine, case)
+        engine.unload(case.adapter.name)
     except EngineError as error:
         if not getattr(engine, "alive", True):
             return _not_run(f"the engine ended: {error}")
         text = f"The engine can't answer with the adapter: {error}."
         return [Check(name, "failed", text, {}, "Report it with the engine's log.") for name in NAMES]
-    finally:
-        engine.unload(case.adapter.name)
     return [engine_agrees(scores, case.evidence.dtype), adapter_applied(scores, case)]
 
 

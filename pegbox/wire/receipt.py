@@ -1,4 +1,4 @@
-"""The receipt of a job. Not in OpenAI's API."""
+"""The receipt of a job, and what its rows cost. Not in OpenAI's API."""
 
 from typing import Literal
 
@@ -33,3 +33,26 @@ class Receipt(Response):
     versions: dict[str, str]
     sha256: dict[str, str]  # of recipe, rows and adapter by file name, and of the chat template
     checks: list[Check]
+
+
+class JobRow(Response):
+    example: int  # the number of the row in the training file, from 1; blank lines don't count
+    line: int | None  # in the training file; null where that was deleted
+    first: float  # its loss in the first epoch, nats a trained token
+    last: float  # in the last epoch
+    losses: list[float]  # by epoch
+    far: float  # how far the last loss is from the median row's, as a modified z-score
+    never_learnt: bool
+    looks_mislabelled: bool
+    asked: str | None  # an excerpt, redacted
+    answer: str | None
+
+
+class JobRows(Response):
+    object: Literal["fine_tuning.job.rows"] = "fine_tuning.job.rows"
+    fine_tuning_job_id: str
+    epochs: int
+    rows: int  # that were trained
+    never_learnt: int
+    looks_mislabelled: int
+    data: list[JobRow]
