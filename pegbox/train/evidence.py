@@ -23,9 +23,9 @@ from pegbox.train.recipe import Recipe
 from pegbox.train.rundir import RunDir
 
 SAMPLE_ROWS = 8
-SAMPLE_TOKENS = 2_048  # of all sampled rows; one alone may be longer
+SAMPLE_TOKENS = 1_024  # of all sampled rows; one alone may be longer
 STOP_ROWS = 64
-STOP_TOKENS = 4_096
+STOP_TOKENS = 2_048
 Cut = Callable[[Sequence[Example]], list[Batch]]
 
 

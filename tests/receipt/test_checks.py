@@ -18,8 +18,10 @@ from pegbox.engines.torch import TorchEngine
 from pegbox.errors import EngineError
 from pegbox.receipt.accounts import Account, Accounts
 from pegbox.receipt.case import Case, sampled_rows
+from pegbox.receipt.engine_checks import TOLERANCES
 from pegbox.receipt.examine import examine
 from pegbox.receipt.record import Check, Receipt, load, save
+from pegbox.receipt.token_checks import KNOWN_TO_STOP, LABELLED, SURE_TO_STOP
 from pegbox.train import loop
 from pegbox.train.evidence import sha256
 from pegbox.train.recipe import Recipe
@@ -362,3 +364,13 @@ def test_a_loss_that_grew_is_warned_of(bench: Bench, good: RunDir) -> None:
     case = bench.case(good)
     worse = replace(case.evidence, before=1.0, after=1.5)
     assert not_passed(examine(replace(case, evidence=worse))) == {"learnt": "warned"}
+
+
+def test_the_document_names_every_check_and_bar(bench: Bench, good: RunDir) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "receipt.md").read_text("utf-8")
+    for check in examine(bench.case(good)).checks:
+        assert f"| `{check.name}` |" in text
+    for bar in TOLERANCES["float32"], TOLERANCES["bfloat16"]:
+        assert f"{bar.largest} at most, {bar.mean} in the mean" in text
+    for value in (SURE_TO_STOP, KNOWN_TO_STOP, f"{LABELLED:.0%}".replace("%", " %")):
+        assert str(value) in text

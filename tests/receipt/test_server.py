@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import CHATML, Server, chat_row, finished, messages, rows, upload, write_jsonl
 from openai import NotFoundError, OpenAI
@@ -96,6 +97,9 @@ def test_a_good_job_carries_a_receipt(server: Server, client: OpenAI, succeeded)
     assert (balanced["read"], balanced["trained"], balanced["trainer_rows"]) == (12, 12, 12)
     told = messages(client, succeeded.id)
     assert told[-3].startswith("Receipt: 11 checks passed. P(stop) where an answer ends: ")
+    assert server.process is not None
+    commands = [" ".join(child.cmdline()) for child in psutil.Process(server.process.pid).children()]
+    assert not [c for c in commands if "pegbox.engines.host" in c], "nobody has asked the model: its memory is free"
     kept = {path.name for path in (server.data_dir / "runs" / succeeded.id).iterdir()}
     assert {"receipt.json", "lines.json", "accounts.json"} <= kept
     assert not {"evidence.json", "data", "checkpoints"} & kept, "they hold the user's rows"
