@@ -21,6 +21,7 @@ from pegbox.engines.hosted import child_environment
 from pegbox.train.recipe import Recipe
 from pegbox.train.rundir import RunDir
 from pegbox.train.sampler import examples_of
+from pegbox.train.samples import WIDTHS
 
 HERE = Path(__file__).parent
 TRL = "trl==1.16.0"
@@ -102,8 +103,9 @@ def plan(job: Job, steps: range) -> Plan:
         batch = [side for row in job.batch(step) for side in job.rows[row]]
         unshared += sum(len(side.tokens) for side in batch)
         predicted += sum(side.n_trained for side in batch)
-        for group in trie.cut(batch, job.recipe.micro_batch_tokens):
-            computed += len(trie.build([batch[i] for i in group]).tokens)
+        width = WIDTHS[job.recipe.method]
+        for group in trie.cut(batch, job.recipe.micro_batch_tokens, width):
+            computed += len(trie.build([batch[i * width + side] for i in group for side in range(width)]).tokens)
     return Plan(unshared, computed, predicted)
 
 

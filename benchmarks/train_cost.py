@@ -38,18 +38,17 @@ _PLANNER = """
 import json, sys, time
 from pathlib import Path
 from pegbox.train.batches import micro_batches
-from pegbox.train.loop import read_examples
 from pegbox.train.rundir import RunDir
 from pegbox.train.sampler import examples_of
+from pegbox.train.samples import read_samples
 run = RunDir(Path(sys.argv[1])); recipe = run.recipe()
-learn = read_examples(run, recipe, valid=False)
-sides = len(learn) // int(sys.argv[3])
+learn = read_samples(run, recipe, valid=False)
 spent = {"examples_of": 0.0, "micro_batches": 0.0}
 for step in json.loads(sys.argv[2]):
     began = time.perf_counter()
     chosen = examples_of(step, int(sys.argv[3]), recipe.batch_size, recipe.seed)
     spent["examples_of"] += time.perf_counter() - began
-    batch = [learn[i * sides + side] for i in chosen for side in range(sides)]
+    batch = [learn[i] for i in chosen]
     began = time.perf_counter()
     list(micro_batches(batch, recipe.micro_batch_tokens))
     spent["micro_batches"] += time.perf_counter() - began

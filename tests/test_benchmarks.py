@@ -92,7 +92,7 @@ def test_a_pair_is_a_prompt_and_two_answers(tiny_model: Path, tmp_path: Path) ->
     assert decode(row["rejected_ids"], skip_special_tokens=False) == "No.<|im_end|>"
     # The byte-level tokenizer: a token a byte, a mark is one. Both sides share all of the prompt.
     prompt = len(row["prompt_ids"])
-    assert sides.plan(job, range(1, 2)) == Plan(unshared=2 * prompt + 7 + 4, computed=prompt + 7 + 4, predicted=11)
+    assert sides.plan(job, range(1, 2)) == Plan(unshared=2 * prompt + 7 + 4, computed=prompt + 6 + 3, predicted=11)
 
 
 def test_uneven_steps_are_refused(tiny_model: Path, tmp_path: Path) -> None:
