@@ -98,7 +98,7 @@ def main() -> int:
 def cost(rows: int, base: Path, folder: Path) -> Point:
     """Train so many rows once."""
     task = Task("short", "supervised", tuple(short_rows(rows)), tuple(short_rows(rows + HELD_OUT)[rows:]))
-    job = lay_out(folder, task, base, batch=_divisor(rows), threads=1, dtype="fp32")
+    job = lay_out(folder, task, base, batch=_divisor(rows), threads=1, dtype="float32")
     task.write(job.run.train_data, job.run.valid_data)
     replace(job.recipe, valid_every=10**9).save(job.run.recipe_path)
     began = time.perf_counter()

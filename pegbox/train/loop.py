@@ -70,10 +70,11 @@ def train(run: RunDir) -> Result:
     else:
         run.tell(_first_score(evaluate(held_out or learn), recipe, on="validation" if held_out else "training"))
 
-    step = state.step
     started = snapshot_at = time.monotonic()
+    step = state.step
     ended = state.served and _learns_no_more(run, recipe, epoch_steps)  # it was killed after an early end
-    for step in range(step + 1, step + 1 if ended else total + 1):
+    ahead = range(0) if ended else range(step + 1, total + 1)
+    for step in ahead:
         if run.stop_requested():
             if step - 1 > state.step:  # nothing learnt is lost: whoever resumes goes on from here
                 checkpoint.save(run, State(step - 1, tokens, served=False), model, adapter, optimizer)
