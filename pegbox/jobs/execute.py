@@ -71,7 +71,7 @@ def execute(desk: Desk, settings: Settings, pool: EnginePool, job: QueuedJob, le
         if result is None:
             return  # paused
         with lease.kept():
-            receipt = issue(desk, pool, tuning, run, _final_key(tuning, run))
+            receipt = issue(desk, pool, tuning, run, _final_key(desk, tuning, run))
         if lease.closing.is_set():  # the engine may have been stopped with us: the next start looks anew
             return
         _refuse_failed(desk, tuning, receipt)
@@ -134,11 +134,17 @@ def _concluded(desk: Desk, tuning: Tuning, run: RunDir, exit_status: int | None)
     return result
 
 
-def _final_key(tuning: Tuning, run: RunDir) -> str:
-    """Of the adapter that becomes the model: the one that the trainer attests, its last or, stopped early, its best."""
+def _final_key(desk: Desk, tuning: Tuning, run: RunDir) -> str:
+    """Of the adapter that becomes the model: the one that the trainer attests, its last or, stopped early, its best.
+
+    Its bytes are there, even if somebody has deleted the checkpoint by that name meanwhile.
+    """
     evidence = run.evidence()
     step = evidence.step if evidence else run.curve()[-1].step
-    return f"adapters/{tuning.id}/step-{step:06d}"
+    key = f"adapters/{tuning.id}/step-{step:06d}"
+    if not desk.adapters.folder(key).exists():
+        desk.adapters.store(run.checkpoints / f"step-{step:06d}", key)
+    return key
 
 
 def _refuse_failed(desk: Desk, tuning: Tuning, receipt: Receipt) -> None:
@@ -211,9 +217,8 @@ def _publish(
     with desk.db.write() as tx:
         job = store.hold(tx, tuning.job)
         desk.files.record(tx, results)
-        saved = [c for c in records.saved_checkpoints(tx, job.id) if desk.adapters.find(c.model)]  # else: deleted
-        choice = choose(saved, curve[-1], early_stop=recipe.patience is not None)
-        key = _final_key(tuning, run)
+        choice = choose(records.saved_checkpoints(tx, job.id), curve[-1], early_stop=recipe.patience is not None)
+        key = _final_key(desk, tuning, run)
         desk.adapters.publish(tx, name=name, base=recipe.base, job_id=job.id, format_=recipe.format, key=key)
         values = {"fine_tuned_model": name, "trained_tokens": trained_tokens, "result_file": results.id}
         row = update(tunings).where(tunings.c.job_id == tuning.id)

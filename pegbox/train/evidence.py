@@ -55,7 +55,7 @@ def gather(
     train = _file("train", run.train_data, recipe, template, examples["train"])
     valid = _file("valid", run.valid_data, recipe, template, examples["valid"])
     name = f"step-{step:06d}"
-    scored, before, after = _scores(run)
+    scored, before, after = _scores(run, step)
     return Evidence(
         step=step,
         checkpoint=name,
@@ -219,9 +219,9 @@ def _probability(model: PeftModel, cut: Cut, asked: Sequence[Example], places: i
 # --- the rest ------------------------------------------------------------------------------------------------
 
 
-def _scores(run: RunDir) -> tuple[str, float | None, float | None]:
-    """What was scored, before and after: the curve has both, also where the run was resumed."""
-    curve = run.curve()
+def _scores(run: RunDir, step: int) -> tuple[str, float | None, float | None]:
+    """What was scored, before and after `step`: the curve has both, also where the run was resumed."""
+    curve = [m for m in run.curve() if m.step <= step]
     first = next((note.data for note in run.notes()[0] if note.key == "step:0" and note.data), {})
     last = [m.full_valid_loss for m in curve if m.full_valid_loss is not None]
     if last:

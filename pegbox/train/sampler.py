@@ -1,6 +1,7 @@
 """Which examples an optimizer step learns from. Torch-free and stateless."""
 
 import random
+from functools import lru_cache
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:
@@ -13,6 +14,11 @@ def examples_of(step: int, examples: int, batch_size: int, seed: int) -> list[in
     Each epoch sees every example once, in an order of its own; its last step may be smaller.
     """
     epoch, position = divmod(step - 1, steps_per_epoch(examples, batch_size))
+    return list(_order(examples, seed, epoch)[position * batch_size : (position + 1) * batch_size])
+
+
+@lru_cache(maxsize=2)  # an epoch's steps all ask for the same one
+def _order(examples: int, seed: int, epoch: int) -> tuple[int, ...]:
     order = list(range(examples))
     random.Random(f"{seed}/{epoch}").shuffle(order)
-    return order[position * batch_size : (position + 1) * batch_size]
+    return tuple(order)
