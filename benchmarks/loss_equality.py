@@ -1,106 +1,132 @@
-"""Step losses of pegbox and of TRL's SFTTrainer on SmolLM2: same rows, order, seed and schedule, fp32.
+"""Step losses of pegbox and of TRL's trainers on SmolLM2: same token ids, order, first adapter and schedule, fp32.
 
-    .venv/bin/python -m pip install trl==1.16.0 -c constraints.txt
-    .venv/bin/python benchmarks/loss_equality.py
+    .venv/bin/python benchmarks/loss_equality.py --method sft|dpo [--steps 50] [--batch 4] [--trl-python PATH]
 
-Prints both curves and the largest difference over 30 steps.
+sft learns tickets of this project (a system prompt that every row shares), dpo pairs of hh-rlhf; --task takes others.
+TRL's DPOTrainer runs twice, with the reference's log-probabilities worked out beforehand and at every step. The
+reference is the base: the adapter off. "naive" is a third opinion on pairs, tests/train/oracle_dpo.py: one text at a
+time, by transformers and PEFT alone; `--ours naive` compares that with TRL and leaves pegbox out.
+
+Prints the curves and the largest differences; exit status 1 where one is 1e-4 or more.
 """
 
+import argparse
 import json
+import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from datasets import Dataset
-from torch.optim.lr_scheduler import LambdaLR
-from trl import SFTConfig, SFTTrainer
+from overlay import draw
+from sides import HERE, MAX_TOKENS, lay_out, run_pegbox, run_trl, trl_python
+from tasks import DATA, TASKS, load
+from train_vs_trl import MODEL, base_folder
 
-from pegbox.catalog.models import Catalog
-from pegbox.settings import Settings
-from pegbox.train.loop import read_examples, train
-from pegbox.train.model import attach_adapter, load_base, trainable
-from pegbox.train.optim import learning_rate, make_optimizer
-from pegbox.train.recipe import Recipe
-from pegbox.train.rundir import RunDir
-from pegbox.train.sampler import examples_of
+from pegbox.data.template import load_template
+from pegbox.engines.hosted import child_environment
 
-STEPS, BATCH = 30, 4
-TICKETS = Path(__file__).parent.parent / "examples" / "tickets" / "train.jsonl"
-
-
-class InOrder(SFTTrainer):
-    """TRL's trainer, reading the data set from front to back, and keeping each step's exact loss."""
-
-    losses: list[float]
-
-    def _get_train_sampler(self, *_: object) -> torch.utils.data.Sampler[int]:
-        return torch.utils.data.SequentialSampler(self.train_dataset)
-
-    def compute_loss(self, *args: object, **kwargs: object) -> object:
-        out = super().compute_loss(*args, **kwargs)
-        loss = out[0] if isinstance(out, tuple) else out
-        self.losses.append(loss.item())
-        return out
+ALLOWED = 1e-4  # nats
+METHODS = {"sft": ("supervised", "tickets"), "dpo": ("dpo", "hh")}
+_ORACLE = """
+import sys; sys.path.insert(0, sys.argv[1])
+import json, torch, oracle_dpo; from pathlib import Path; from pegbox.train.rundir import RunDir
+run = RunDir(Path(sys.argv[2])); torch.set_num_threads(run.recipe().threads)
+Path(sys.argv[3]).write_text(json.dumps(oracle_dpo.naive_dpo_losses(run, run.recipe())))
+"""
+_FIRST_ADAPTER = """
+import sys, torch; from pathlib import Path
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict; from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM; from pegbox.train.recipe import Recipe
+recipe = Recipe.load(Path(sys.argv[1])); torch.manual_seed(recipe.seed)
+config = LoraConfig(
+    task_type="CAUSAL_LM", r=recipe.lora_rank, lora_alpha=recipe.lora_alpha, target_modules="all-linear"
+)
+model = get_peft_model(AutoModelForCausalLM.from_pretrained(recipe.base_folder, dtype=torch.float32), config)
+save_file({k: v.contiguous() for k, v in get_peft_model_state_dict(model).items()}, sys.argv[2])
+"""
 
 
-def main() -> None:
-    found = Catalog(Settings().models).find("smollm2-135m-instruct")
-    if found is None:
-        sys.exit("run `make setup` first")
+def main() -> int:
+    asked = _arguments()
+    method, task_name = METHODS[asked.method]
+    base = base_folder(asked.model)
+    python = trl_python(asked.trl_python)
+    rows = asked.steps * asked.batch
+    task = load(
+        asked.task or task_name, load_template(base), train=rows, held_out=0, data=asked.data, longest=asked.longest
+    )
+    if task.method != method:
+        sys.exit(f"{task.name} is a task for {task.method}")
+    curves: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        run = RunDir(Path(scratch))
-        run.create()
-        rows = TICKETS.read_text("utf-8").splitlines()[: STEPS * BATCH]
-        run.train_data.write_text("\n".join(rows) + "\n", "utf-8")
-        recipe = Recipe(
-            job_id="benchmark", base=found.base.name, base_folder=found.base.folder, base_fingerprint="", seed=0,
-            n_epochs=1, batch_size=BATCH, learning_rate=5e-4, learning_rate_multiplier=1.0, warmup_steps=3,
-            max_tokens=4096, threads=Settings().cpu_threads,
-        )  # fmt: skip
-        recipe.save(run.recipe_path)
-        print("pegbox …", flush=True)
-        train(run)
-        ours = [m.train_loss for m in run.curve()]
-        print("TRL …", flush=True)
-        theirs = trl_losses(run, replace(recipe), scratch)
-    for step, (a, b) in enumerate(zip(ours, theirs, strict=True), 1):
-        print(f"{step:3}  {a:.6f}  {b:.6f}  {abs(a - b):.1e}")
-    worst = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
-    print(
-        "RESULT "
-        + json.dumps({"steps": STEPS, "batch": BATCH, "largest_difference": worst, "first": ours[0], "last": ours[-1]})
-    )
+        job = lay_out(Path(scratch) / "run", task, base, batch=asked.batch, threads=asked.threads, dtype="fp32")
+        adapter, naive = Path(scratch) / "first.safetensors", Path(scratch) / "naive.json"
+        if asked.ours == "pegbox":
+            print("pegbox …", flush=True)
+            curves["pegbox"] = run_pegbox(job).losses
+        if method == "dpo":
+            print("naive …", flush=True)
+            _python(_ORACLE, str(HERE.parent / "tests" / "train"), str(job.run.path), str(naive))
+            curves["naive"] = json.loads(naive.read_text("utf-8"))
+        _python(_FIRST_ADAPTER, str(job.run.recipe_path), str(adapter))
+        for name, settings in _settings(method).items():
+            print(f"{name} …", flush=True)
+            side = run_trl(python, job, adapter=str(adapter), dtype="fp32", **settings)
+            curves[name] = side.losses
+            same, of = side.extra["same_ids"]  # type: ignore[misc]
+            print(f"token ids as transformers' own template gives them: {same} of {of} texts", flush=True)
+    return report(asked, curves)
 
 
-def trl_losses(run: RunDir, recipe: Recipe, scratch: str) -> list[float]:
-    examples = read_examples(run, recipe, valid=False)
-    order = [i for step in range(1, STEPS + 1) for i in examples_of(step, len(examples), BATCH, recipe.seed)]
-    dataset = Dataset.from_list(
-        [{"input_ids": examples[i].tokens, "completion_mask": [int(t) for t in examples[i].trained]} for i in order]
-    )
-    model = attach_adapter(load_base(recipe.base_folder), recipe)
-    optimizer = make_optimizer(trainable(model), recipe)
-    schedule = LambdaLR(optimizer, lambda done: learning_rate(done + 1, STEPS, recipe) / recipe.learning_rate)
-    arguments = SFTConfig(
-        output_dir=scratch, per_device_train_batch_size=BATCH, num_train_epochs=1, max_grad_norm=1.0, seed=recipe.seed,
-        bf16=False, gradient_checkpointing=False, max_length=None, report_to="none", save_strategy="no",
-        completion_only_loss=True, use_cpu=True, disable_tqdm=False, logging_steps=1,
-    )  # fmt: skip
-    from transformers import AutoTokenizer
+def report(asked: argparse.Namespace, curves: dict[str, list[float]]) -> int:
+    first, *others = curves
+    print("step  " + "".join(f"{name:>16}" for name in curves))
+    for step, losses in enumerate(zip(*curves.values(), strict=True), 1):
+        print(f"{step:4}  " + "".join(f"{loss:16.6f}" for loss in losses))
+    differences = {name: largest_difference(curves[first], curves[name]) for name in others}
+    for name, worst in differences.items():
+        print(f"{first} and {name}: largest difference {worst:.1e}")
+    if asked.out:
+        draw(asked.out / f"equality-{asked.method}.png", f"{asked.method}: step losses", curves)
+    result = {
+        "method": asked.method, "steps": len(curves[first]), "batch": asked.batch, "differences": differences,
+        "largest_difference": max(differences.values()), "first": curves[first][0], "last": curves[first][-1],
+    }  # fmt: skip
+    print(json.dumps(result))
+    return int(max(differences.values()) >= ALLOWED)
 
-    trainer = InOrder(
-        model=model,
-        args=arguments,
-        train_dataset=dataset,
-        processing_class=AutoTokenizer.from_pretrained(recipe.base_folder),
-        optimizers=(optimizer, schedule),
-    )
-    trainer.losses = []
-    trainer.train()
-    return trainer.losses
+
+def largest_difference(one: Sequence[float], other: Sequence[float]) -> float:
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+
+
+def _settings(method: str) -> dict[str, dict[str, object]]:
+    if method == "supervised":
+        return {"TRL": {}}
+    return {"TRL, before": {"precompute": True}, "TRL, each step": {"precompute": False}}
+
+
+def _python(program: str, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-c", program, *arguments], check=True, env=child_environment(),
+                   stderr=subprocess.DEVNULL)  # fmt: skip
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--method", choices=sorted(METHODS), default="sft")
+    parser.add_argument("--task", choices=sorted(TASKS))
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--longest", type=int, default=MAX_TOKENS, help="tokens; rows with longer texts are left out")
+    parser.add_argument("--ours", choices=("pegbox", "naive"), default="pegbox")
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--trl-python", type=Path)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--out", type=Path, help="folder for the picture of the losses")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
