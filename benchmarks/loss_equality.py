@@ -60,7 +60,7 @@ def main() -> int:
         sys.exit(f"{task.name} is a task for {task.method}")
     curves: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        job = lay_out(Path(scratch) / "run", task, base, batch=asked.batch, threads=asked.threads, dtype="fp32")
+        job = lay_out(Path(scratch) / "run", task, base, batch=asked.batch, threads=asked.threads, dtype="float32")
         adapter, naive = Path(scratch) / "first.safetensors", Path(scratch) / "naive.json"
         if asked.ours == "pegbox":
             print("pegbox …", flush=True)

@@ -38,20 +38,19 @@ _PLANNER = """
 import json, sys, time
 from pathlib import Path
 from pegbox.train.batches import micro_batches
-from pegbox.train.loop import read_examples
 from pegbox.train.rundir import RunDir
 from pegbox.train.sampler import examples_of
+from pegbox.train.samples import read_samples
 run = RunDir(Path(sys.argv[1])); recipe = run.recipe()
-learn = read_examples(run, recipe, valid=False)
-sides = len(learn) // int(sys.argv[3])
+learn = read_samples(run, recipe, valid=False)
 spent = {"examples_of": 0.0, "micro_batches": 0.0}
 for step in json.loads(sys.argv[2]):
     began = time.perf_counter()
-    chosen = examples_of(step, int(sys.argv[3]), recipe.batch_size, recipe.seed)
+    chosen = examples_of(step, len(learn), recipe.batch_size, recipe.seed)
     spent["examples_of"] += time.perf_counter() - began
-    batch = [learn[i * sides + side] for i in chosen for side in range(sides)]
+    batch = [learn[i] for i in chosen]
     began = time.perf_counter()
-    list(micro_batches(batch, recipe.micro_batch_tokens))
+    micro_batches(batch, recipe.micro_batch_tokens)
     spent["micro_batches"] += time.perf_counter() - began
 print(json.dumps(spent))
 """
@@ -99,13 +98,12 @@ def main() -> int:
 def cost(rows: int, base: Path, folder: Path) -> Point:
     """Train so many rows once."""
     task = Task("short", "supervised", tuple(short_rows(rows)), tuple(short_rows(rows + HELD_OUT)[rows:]))
-    job = lay_out(folder, task, base, batch=_divisor(rows), threads=1, dtype="fp32")
+    job = lay_out(folder, task, base, batch=_divisor(rows), threads=1, dtype="float32")
     task.write(job.run.train_data, job.run.valid_data)
     replace(job.recipe, valid_every=10**9).save(job.run.recipe_path)
     began = time.perf_counter()
     side = run_pegbox(job)
-    whole = float(side.extra["call_seconds"])  # type: ignore[arg-type]
-    point = Point(rows, plan(job, range(1, job.steps + 1)).computed, whole, side.seconds())
+    point = Point(rows, plan(job, range(1, job.steps + 1)).computed, side.whole_seconds, side.seconds())
     print(
         f"{rows:7,} rows  {point.tokens:10,} tokens computed  {point.seconds:7.2f} s, steps {point.steps:7.2f} s  "
         f"(process {time.perf_counter() - began:.1f} s)",
@@ -142,7 +140,8 @@ def share(asked: argparse.Namespace, scratch: Path) -> dict[str, float]:
     base = base_folder(asked.model)
     task = load(asked.task, load_template(base), train=asked.share_rows, held_out=0, data=asked.data)
     job = lay_out(scratch / "share", task, base, batch=asked.batch, threads=asked.threads)
-    side = run_pegbox(fresh(job, scratch / "share-run"))
+    job = fresh(job, scratch / "share-run")
+    side = run_pegbox(job)
     step = side.seconds() / (job.steps - 1)
     told = float(side.extra["reporting"]) / job.steps  # type: ignore[arg-type]
     parts = {name: seconds / (job.steps - 1) for name, seconds in planning(job, range(2, job.steps + 1)).items()}
@@ -152,7 +151,7 @@ def share(asked: argparse.Namespace, scratch: Path) -> dict[str, float]:
 
 def planning(job: Job, steps: range) -> dict[str, float]:
     """Seconds that the planner's public functions take for these steps, in a process of their own."""
-    command = [sys.executable, "-c", _PLANNER, str(job.run.path), json.dumps(list(steps)), str(len(job.rows))]
+    command = [sys.executable, "-c", _PLANNER, str(job.run.path), json.dumps(list(steps))]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=child_environment())
     return {name: float(seconds) for name, seconds in json.loads(done.stdout.splitlines()[-1]).items()}
 
