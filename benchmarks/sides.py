@@ -21,6 +21,7 @@ from pegbox.engines.hosted import child_environment
 from pegbox.train.recipe import Recipe
 from pegbox.train.rundir import RunDir
 from pegbox.train.sampler import examples_of
+from pegbox.train.samples import WIDTHS
 
 HERE = Path(__file__).parent
 TRL = "trl==1.16.0"
@@ -106,7 +107,7 @@ def plan(job: Job, steps: range) -> Plan:
         batch = [side for row in rows for side in row]
         unshared += sum(len(side.tokens) for side in batch)
         predicted += sum(side.n_trained for side in batch)
-        for group in trie.cut(batch, budget, len(rows[0])):
+        for group in trie.cut(batch, budget, WIDTHS[job.recipe.method]):
             computed += len(trie.build([side for i in group for side in rows[i]]).tokens)
     return Plan(unshared, computed, predicted)
 

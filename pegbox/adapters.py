@@ -57,7 +57,11 @@ class Adapters:
             return [_adapter(row._asdict()) for row in tx.execute(select(adapters).order_by(adapters.c.seq))]
 
     def path(self, adapter: Adapter) -> Path:
-        return self._blobs.path(adapter.folder)
+        return self.folder(adapter.folder)
+
+    def folder(self, key: str) -> Path:
+        """Where stored bytes lie, named or not."""
+        return self._blobs.path(key)
 
     def delete(self, adapter: Adapter) -> None:
         """The name goes first, then the bytes unless another name still stands for them."""

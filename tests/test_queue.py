@@ -252,6 +252,22 @@ def test_hold_prolongs(db: Database) -> None:
     assert claim(db) is None
 
 
+def test_a_lease_is_kept_around_long_work(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pegbox.queue.worker._BEAT_SECONDS", 0.01)
+    enqueue(db, "j")
+    job = claim(db)
+    lease = Lease(db, job, threading.Event())
+    deadline = time.monotonic() + 30
+    with lease.kept():
+        while get(db, "j").lease_until == job.lease_until:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        with db.write() as tx:
+            store.move(tx, get(db, "j"), Status.CANCELLED)  # the beats end without a word; the next write finds out
+    with pytest.raises(LostRace):
+        lease.beat()
+
+
 def test_hold_of_a_job_that_was_cancelled_is_lost(db: Database) -> None:
     enqueue(db, "j")
     job = claim(db)

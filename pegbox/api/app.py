@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from pegbox import __version__
 from pegbox.adapters import Adapters
-from pegbox.api import chat, completions, errors, files, fine_tuning, models
+from pegbox.api import chat, completions, errors, files, fine_tuning, models, receipt
 from pegbox.api.deps import Parts
 from pegbox.api.shell import Shell
 from pegbox.auth import Keys
@@ -56,7 +56,10 @@ def create_app(settings: Settings) -> Server:
     runs = {Status.QUEUED, Status.RUNNING, Status.PAUSING}
     workers = (
         Worker(db, {Status.VALIDATING}, partial(prepare, desk, settings), name="validate"),
-        *(Worker(db, runs, partial(execute, desk, settings), name=f"run-{i}") for i in range(settings.concurrent_jobs)),
+        *(
+            Worker(db, runs, partial(execute, desk, settings, pool), name=f"run-{i}")
+            for i in range(settings.concurrent_jobs)
+        ),
     )
     threads: tuple[Worker | Deliverer, ...] = (*workers, Deliverer(desk, settings))
     keys = Keys(db)
@@ -80,7 +83,7 @@ def create_app(settings: Settings) -> Server:
 
     app = FastAPI(title="pegbox", version=__version__, lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.state.parts = Parts(settings, desk, pool, workers)
-    for room in (files, fine_tuning, models, chat, completions):
+    for room in (files, fine_tuning, receipt, models, chat, completions):
         app.include_router(room.router)
     app.add_api_route("/healthz", _healthz, methods=["GET"])
     errors.install(app)

@@ -17,9 +17,9 @@ from pegbox.api import generate
 from pegbox.api.deps import Parts, ServerParts, body
 from pegbox.api.generate import Target, Written
 from pegbox.data import toolcalls
-from pegbox.data.formats import Conversation, FormatError, ToolCall, parse_conversation
-from pegbox.data.render import prompt
+from pegbox.data.formats import FormatError, ToolCall
 from pegbox.engines.base import Generation
+from pegbox.engines.front import chat_request
 from pegbox.engines.writer import Piece, write
 from pegbox.errors import InvalidRequest
 from pegbox.wire import chat as wire
@@ -78,14 +78,14 @@ def _understand(request: wire.CreateChat, parts: Parts) -> Asked:
     generate.check_format(target, "chat")
     _refuse_unsupported(request)
     try:
-        conversation = parse_conversation(request.messages, request.tools, request.functions)
+        conversation, tokens = chat_request(
+            request.messages, request.tools, request.functions, target.template,
+            without_tools=request.tool_choice == "none" or request.function_call == "none",
+        )  # fmt: skip
     except FormatError as error:
         raise InvalidRequest(
             f"Invalid value for '{error.where}': {error.problem}.", param=error.where, code="invalid_value"
         ) from None
-    if request.tool_choice == "none" or request.function_call == "none":
-        conversation = Conversation(conversation.messages)
-    tokens = prompt(conversation, target.template)
     most = request.max_completion_tokens or request.max_tokens
     top = (request.top_logprobs or 0) if request.logprobs else None
     generations = tuple(

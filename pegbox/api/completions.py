@@ -16,9 +16,9 @@ from pegbox import ids
 from pegbox.api import generate
 from pegbox.api.deps import Parts, ServerParts, body
 from pegbox.api.generate import Target, Written
-from pegbox.data.render import plain_prompt
 from pegbox.data.template import Template
 from pegbox.engines.base import Generation, TokenScore
+from pegbox.engines.front import completion_request
 from pegbox.engines.writer import Piece, write
 from pegbox.errors import InvalidRequest
 from pegbox.wire import completions as wire
@@ -108,7 +108,7 @@ def _refuse_unsupported(request: wire.CreateCompletion) -> None:
 def _prompts(prompt: wire.Prompt | None, template: Template) -> Iterator[list[int]]:
     """Each prompt as tokens; a list of numbers is one prompt that is tokens already."""
     if prompt is None or isinstance(prompt, str):
-        yield plain_prompt(prompt or "", template)
+        yield completion_request(prompt or "", template)
         return
     if not prompt:
         raise InvalidRequest("The list of prompts is empty.", param="prompt", code="invalid_value")
@@ -116,7 +116,7 @@ def _prompts(prompt: wire.Prompt | None, template: Template) -> Iterator[list[in
         yield _checked(prompt, template)
         return
     for item in prompt:
-        yield plain_prompt(item, template) if isinstance(item, str) else _checked(item, template)
+        yield completion_request(item, template) if isinstance(item, str) else _checked(item, template)
 
 
 def _checked(tokens: list[int], template: Template) -> list[int]:

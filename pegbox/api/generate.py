@@ -20,8 +20,9 @@ from pegbox import __version__
 from pegbox.adapters import Adapter
 from pegbox.api.deps import Parts
 from pegbox.api.errors import body_of
-from pegbox.data.template import Template, load_template
+from pegbox.data.template import Template
 from pegbox.engines.base import AdapterRef, Engine, Generation, Sampling
+from pegbox.engines.front import serving_template
 from pegbox.engines.writer import Piece, write
 from pegbox.errors import EngineError, InvalidRequest, NotFound, RequestError
 from pegbox.wire.chat import CreateChat, Usage
@@ -71,7 +72,7 @@ def find_target(parts: Parts, name: str) -> Target:
         name=name,
         base=resolved.base.name,
         folder=folder,
-        template=_template(folder, resolved.base.created_at),
+        template=serving_template(folder, resolved.base.created_at),
         adapter=_ref(parts, adapter) if adapter else None,
         formats=(adapter.format,) if adapter else resolved.base.formats,
     )
@@ -242,11 +243,6 @@ async def _events(first: BaseModel | None, chunks: Iterator[BaseModel]) -> Async
 def _threads() -> anyio.CapacityLimiter:
     """Generating threads wait for the engine most of their life, and must not use up those of the other routes."""
     return anyio.CapacityLimiter(512)
-
-
-@lru_cache(maxsize=16)
-def _template(folder: Path, created_at: int) -> Template:  # noqa: ARG001 - a model added anew is read anew
-    return load_template(folder)
 
 
 def _ref(parts: Parts, adapter: Adapter) -> AdapterRef:

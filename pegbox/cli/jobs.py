@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pegbox.catalog.table import DEFAULT_BASE
-from pegbox.cli import files, screen
+from pegbox.cli import files, receipt, screen
 from pegbox.cli.client import Api, path
 from pegbox.cli.local import connect
 from pegbox.cli.metrics import point
@@ -188,6 +188,10 @@ def checkpoints(ctx: typer.Context, job_id: JobId) -> None:
     )
     accuracy = "validation reward accuracy" if rewarded else "validation accuracy"
     screen.table(("step", "model", "training loss", "validation loss", accuracy), rows)
+
+
+app.command("receipt")(receipt.show)
+app.command("rows")(receipt.rows)
 
 
 def _file_id(api: Api, given: str) -> str:

@@ -1,6 +1,8 @@
 """Which base models have an engine process. Started at the first question, started anew if it died."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ class EnginePool:
     def __init__(self, settings: PoolSettings) -> None:
         self._settings = settings
         self._engines: dict[str, HostedEngine] = {}
+        self._wanted: set[str] = set()  # bases that somebody wants to stay
         self._starting = threading.Lock()
         self._closed = False
         self.slots = Slots(settings.concurrent_generations)
@@ -29,18 +32,36 @@ class EnginePool:
     def get(self, base: str, folder: Path) -> HostedEngine:
         """The engine of a base model. The first call for a base loads it, which takes seconds."""
         with self._starting:
-            if self._closed:
-                raise EngineError("the server is shutting down")
-            engine = self._engines.get(base)
-            if engine is None or not engine.alive:
-                engine = HostedEngine(
-                    folder,
-                    self._settings.log_folder / f"engine-{folder.name}.txt",
-                    threads=self._settings.threads,
-                    loaded_adapters=self._settings.loaded_adapters,
-                )
-                self._engines[base] = engine
-            return engine
+            self._wanted.add(base)
+            return self._start(base, folder)
+
+    @contextmanager
+    def borrow(self, base: str, folder: Path) -> Iterator[HostedEngine]:
+        """The engine of a base model for a while. One that was started for this, and that nobody has asked for in the
+        meantime, is ended afterwards: its memory belongs to the next job."""
+        with self._starting:
+            engine = self._start(base, folder)
+        try:
+            yield engine
+        finally:
+            with self._starting:
+                if base not in self._wanted and self._engines.get(base) is engine:
+                    del self._engines[base]
+                    engine.close()
+
+    def _start(self, base: str, folder: Path) -> HostedEngine:
+        if self._closed:
+            raise EngineError("the server is shutting down")
+        engine = self._engines.get(base)
+        if engine is None or not engine.alive:
+            engine = HostedEngine(
+                folder,
+                self._settings.log_folder / f"engine-{folder.name}.txt",
+                threads=self._settings.threads,
+                loaded_adapters=self._settings.loaded_adapters,
+            )
+            self._engines[base] = engine
+        return engine
 
     def unload(self, base: str, adapter: str) -> None:
         engine = self._engines.get(base)

@@ -9,18 +9,21 @@ from sqlalchemy import update
 
 from pegbox import ids
 from pegbox.data.estimate import Timing, save_timing
+from pegbox.engines.pool import EnginePool
 from pegbox.errors import JobFailure
 from pegbox.files import RESULTS_PURPOSE
 from pegbox.jobs import records
 from pegbox.jobs.best import choose
 from pegbox.jobs.follow import Follower
 from pegbox.jobs.foresee import TIMINGS
+from pegbox.jobs.receipt import failure_of, issue, receipt_events
 from pegbox.jobs.records import Tuning
 from pegbox.jobs.submit import Desk
 from pegbox.queue import store
 from pegbox.queue.states import QueuedJob, Status, is_final
 from pegbox.queue.store import Event
 from pegbox.queue.worker import Lease
+from pegbox.receipt.record import Receipt
 from pegbox.runners.local import LocalRun
 from pegbox.settings import Settings
 from pegbox.storage.tables import tunings
@@ -36,7 +39,7 @@ REWARDS = (
 )  # fmt: skip
 
 
-def execute(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> None:
+def execute(desk: Desk, settings: Settings, pool: EnginePool, job: QueuedJob, lease: Lease) -> None:
     """The queue's handler for jobs in `queued`, and for those in `running` or `pausing` that a dead server left
     behind.
 
@@ -64,7 +67,16 @@ def execute(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
         _follow(child, follower, lease)
         if lease.closing.is_set():
             return  # the job stays as it is and the next start goes on with it
-        _conclude(desk, settings, tuning, run, child.poll())
+        result = _concluded(desk, tuning, run, child.poll())
+        if result is None:
+            return  # paused
+        with lease.kept():
+            receipt = issue(desk, pool, tuning, run, _final_key(tuning, run))
+        if lease.closing.is_set():  # the engine may have been stopped with us: the next start looks anew
+            return
+        _refuse_failed(desk, tuning, receipt)
+        _publish(desk, settings, tuning, run, result.trained_tokens, receipt)
+        _learn(desk, settings, run, result)
     finally:
         child.kill()
         if not lease.closing.is_set() and not _goes_on(desk, job):
@@ -106,20 +118,38 @@ def _follow(child: LocalRun, follower: Follower, lease: Lease) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _conclude(desk: Desk, settings: Settings, tuning: Tuning, run: RunDir, exit_status: int | None) -> None:
+def _concluded(desk: Desk, tuning: Tuning, run: RunDir, exit_status: int | None) -> Result | None:
+    """The result of a run that succeeded; None of one that is paused now. Raises JobFailure for any other."""
     result = run.result()
     if result is None or result.outcome == "stopped":
         died = None if result else "the training process died"
         if _settle(desk, tuning, run, died):
-            return
+            return None
     if result is None:
         log.error("%s: the trainer ended with %s:\n%s", tuning.id, exit_status, run.last_words(40))
         raise JobFailure("server_error", _cause_of_death(exit_status, run))
     if result.outcome != "succeeded":
         message = result.message or "The training process stopped before its end."
         raise JobFailure(result.code or "server_error", message)
-    _publish(desk, settings, tuning, run, result.trained_tokens)
-    _learn(desk, settings, run, result)
+    return result
+
+
+def _final_key(tuning: Tuning, run: RunDir) -> str:
+    """Of the adapter that becomes the model: the one that the trainer attests, its last or, stopped early, its best."""
+    evidence = run.evidence()
+    step = evidence.step if evidence else run.curve()[-1].step
+    return f"adapters/{tuning.id}/step-{step:06d}"
+
+
+def _refuse_failed(desk: Desk, tuning: Tuning, receipt: Receipt) -> None:
+    """Raises JobFailure if a check failed; its warnings are told all the same."""
+    failure = failure_of(receipt)
+    if failure is None:
+        return
+    with desk.db.write() as tx:
+        store.hold(tx, tuning.job)
+        store.tell(tx, tuning.id, *receipt_events(receipt))
+    raise failure
 
 
 def _settle(desk: Desk, tuning: Tuning, run: RunDir, died: str | None) -> bool:
@@ -170,7 +200,9 @@ def _cause_of_death(exit_status: int | None, run: RunDir) -> str:
     return f"The job failed due to an internal error in the training process: {last[:300]}"
 
 
-def _publish(desk: Desk, settings: Settings, tuning: Tuning, run: RunDir, trained_tokens: int) -> None:
+def _publish(
+    desk: Desk, settings: Settings, tuning: Tuning, run: RunDir, trained_tokens: int, receipt: Receipt
+) -> None:
     """Name the model and end the job, in one transaction: the model answers as soon as the job says so."""
     recipe = run.recipe()
     curve = run.curve()
@@ -181,14 +213,15 @@ def _publish(desk: Desk, settings: Settings, tuning: Tuning, run: RunDir, traine
         desk.files.record(tx, results)
         saved = [c for c in records.saved_checkpoints(tx, job.id) if desk.adapters.find(c.model)]  # else: deleted
         choice = choose(saved, curve[-1], early_stop=recipe.patience is not None)
-        key = f"adapters/{job.id}/step-{choice.step:06d}"
+        key = _final_key(tuning, run)
         desk.adapters.publish(tx, name=name, base=recipe.base, job_id=job.id, format_=recipe.format, key=key)
         values = {"fine_tuned_model": name, "trained_tokens": trained_tokens, "result_file": results.id}
         row = update(tunings).where(tunings.c.job_id == tuning.id)
         tx.execute(row.values(**values, estimated_finish=None))
         if job.status == Status.PAUSING:
             store.tell(tx, job.id, Event("pause:late", "The pause had no effect: the training was already at its end"))
-        store.tell(tx, job.id, *choice.told, Event("model", f"New fine-tuned model created: {name}"))
+        store.tell(tx, job.id, *receipt_events(receipt), *choice.told)
+        store.tell(tx, job.id, Event("model", f"New fine-tuned model created: {name}"))
         ended = Event("ended", "The job has successfully completed")
         store.move(tx, job, Status.SUCCEEDED, because=ended)
 

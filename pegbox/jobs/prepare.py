@@ -3,6 +3,7 @@
 Whatever is wrong with the data ends here, as a failed job that names every bad example.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from pegbox.data.estimate import estimate
 from pegbox.data.quality.codes import Severity
 from pegbox.data.report import Estimate
 from pegbox.data.rows import read_rows
-from pegbox.data.survey import NAMED_PROBLEMS, Survey, Target
+from pegbox.data.survey import EMPTY, NAMED_PROBLEMS, UNREADABLE, Survey, Target
 from pegbox.data.views.words import in_file
 from pegbox.errors import JobFailure
 from pegbox.files import File
@@ -35,6 +36,7 @@ from pegbox.queue import store
 from pegbox.queue.states import QueuedJob, Status
 from pegbox.queue.store import Event
 from pegbox.queue.worker import Lease
+from pegbox.receipt.accounts import Account, Accounts
 from pegbox.settings import Settings
 from pegbox.storage.tables import tunings
 from pegbox.train.recipe import (
@@ -225,11 +227,23 @@ def _lay_out(
     used = looked.training.digests.load() != 0
     trained = used.copy()
     trained[held] = False
+    run.lines_path.write_text(json.dumps((np.flatnonzero(trained) + 1).tolist()), "utf-8")
+    _accounts(looked, len(held)).save(run.path)
     _copy_rows(sources[0].content, run.train_data, trained, beat)
     if len(held):
         _copy_rows(sources[0].content, run.valid_data, used & ~trained, beat)
     if looked.validation is not None:
         _copy_rows(sources[1].content, run.valid_data, looked.validation.digests.load() != 0, beat)
+
+
+def _accounts(looked: Looked, held: int) -> Accounts:
+    def account(survey: Survey, held_out: int) -> Account:
+        refused = {reason: n for reason, n in ((UNREADABLE, survey.bad), (EMPTY, len(survey.empty))) if n}
+        return Account(
+            survey.rows, survey.used, refused, held_out, survey.cut_rows, survey.cut_trained, survey.kept_trained
+        )
+
+    return Accounts(account(looked.training, held), account(looked.validation, 0) if looked.validation else None)
 
 
 def _copy_rows(content: BinaryIO, target: Path, wanted: NDArray[np.bool_], beat: Callable[[], None]) -> None:

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 
 from pegbox.errors import JobFailure, LostRace
 from pegbox.queue import store
@@ -12,6 +13,7 @@ from pegbox.storage.db import Database
 
 log = logging.getLogger(__name__)
 _IDLE_SECONDS = 0.5
+_BEAT_SECONDS = 5.0
 
 
 class Lease:
@@ -27,6 +29,25 @@ class Lease:
         nothing may be written any more."""
         with self._db.write() as tx:
             return store.hold(tx, self._job)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Beat from a thread of its own, around work that takes long and can't. A lease that is lost meanwhile is
+        found out by the next write."""
+        over = threading.Event()
+
+        def beat() -> None:
+            with suppress(LostRace):
+                while not over.wait(_BEAT_SECONDS):
+                    self.beat()
+
+        thread = threading.Thread(target=beat, name="lease")
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
 
 # Does the work and moves the job on. Raises JobFailure to fail it.

@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from pegbox.data.trie import Trie
+from pegbox.train.ragged import Ragged, attend_ragged, kernel, ragged
 
 NAME = "pegbox_trie"
 # What a layer may ask of its attention that this one does not do.
@@ -37,13 +38,16 @@ class Layout:
 
     sizes: list[int]  # tokens of each node, in the order of the layout
     segments: list[Segment]
+    ragged: Ragged | None = None  # the same for a GPU's kernel, where there is one
 
 
 def layout(trie: Trie, device: str = "cpu") -> Layout:
     sizes = [node.stop - node.start for node in trie.nodes]
+    paths = [trie.path(i) for i in range(len(sizes))]
+    if device != "cpu" and kernel() is not None:
+        return Layout(sizes, [], ragged(sizes, paths, device))
     segments = []
-    for i, size in enumerate(sizes):
-        path = trie.path(i)
+    for size, path in zip(sizes, paths, strict=True):
         above = sum(sizes[n] for n in path[:-1])
         segments.append(Segment(tuple(path), _mask(above, size).to(device) if above else None))
     return Layout(sizes, segments)
@@ -70,6 +74,11 @@ def attend(
     del module, attention_mask
     if trie is None or dropout or any(others.get(name) is not None for name in _FOREIGN):
         raise UnfitError("its attention is of another kind")
+    if trie.ragged is not None:
+        scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+        fast = kernel()
+        assert fast is not None, "the layout was made for it"
+        return attend_ragged(fast, query, key, value, trie.ragged, scale), None
     q, k, v = (x.split(trie.sizes, dim=2) for x in (query, key, value))  # backward of a split is one cat
     grouped = query.shape[1] != key.shape[1]
     out = []

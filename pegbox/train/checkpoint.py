@@ -58,6 +58,13 @@ def resume(run: RunDir, adapter: FlatAdapter, optimizer: torch.optim.AdamW) -> S
     return State(step=0, trained_tokens=0, served=False)
 
 
+def restore(run: RunDir, step: int, adapter: FlatAdapter) -> None:
+    """Set the adapter to what it was after a step that was saved."""
+    tensors = load_file(run.checkpoints / f"step-{step:06d}" / "state.safetensors")
+    adapter.values.copy_(tensors["adapter"])
+    adapter.renew()
+
+
 def _write_adapter(folder: Path, model: PeftModel) -> None:
     tensors = get_peft_model_state_dict(model)
     save_file(dict(sorted(tensors.items())), folder / ADAPTER_FILES[0], metadata={"format": "pt"})

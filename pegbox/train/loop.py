@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from pegbox.train import checkpoint, optim
+from pegbox.train import checkpoint, evidence, optim
 from pegbox.train.batches import Batch, micro_batches
 from pegbox.train.checkpoint import State
 from pegbox.train.machine import settle, this_machine
@@ -65,13 +65,16 @@ def train(run: RunDir) -> Result:
 
     # --- step 0: what the model can do before it has learnt anything ---------------------------------------
     began = time.monotonic()
-    if state.step == 0:
-        run.tell(_first_score(evaluate(held_out or learn), recipe, on="validation" if held_out else "training"))
-    else:
+    if state.step:
         run.tell(Note(f"resumed:{state.step}", state.step, f"Training resumed after step {state.step}"))
+    else:
+        run.tell(_first_score(evaluate(held_out or learn), recipe, on="validation" if held_out else "training"))
 
     started = snapshot_at = time.monotonic()
-    for step in range(state.step + 1, total + 1):
+    step = state.step
+    ended = state.served and _learns_no_more(run, recipe, epoch_steps)  # it was killed after an early end
+    ahead = range(0) if ended else range(step + 1, total + 1)
+    for step in ahead:
         if run.stop_requested():
             if step - 1 > state.step:  # nothing learnt is lost: whoever resumes goes on from here
                 checkpoint.save(run, State(step - 1, tokens, served=False), model, adapter, optimizer)
@@ -111,13 +114,16 @@ def train(run: RunDir) -> Result:
             if _learns_no_more(run, recipe, epoch_steps):
                 text = f"Stopped early: {recipe.patience} epochs brought no better validation loss"
                 run.tell(Note(f"early_stop:{step}", step, text))
-                total = step
                 break
         elif time.monotonic() - snapshot_at > recipe.snapshot_seconds:
             checkpoint.save(run, State(step, tokens, served=False), model, adapter, optimizer)
             snapshot_at = time.monotonic()
 
-    return Result("succeeded", total, tokens, seconds=time.monotonic() - began, resumed=state.step > 0)
+    # --- what there is to show for it, said of the bytes that were saved -----------------------------------
+    final = _best(run, epoch_steps) if recipe.patience and held_out else step
+    checkpoint.restore(run, final, adapter)
+    run.attest(evidence.gather(run, recipe, model, cut, samples, step=final))
+    return Result("succeeded", step, tokens, seconds=time.monotonic() - began, resumed=state.step > 0)
 
 
 @torch.inference_mode()
@@ -132,8 +138,19 @@ def _learns_no_more(run: RunDir, recipe: Recipe, epoch_steps: int) -> bool:
     metrics, so a resumed run decides alike."""
     if recipe.patience is None:
         return False
-    ends = [m.full_valid_loss for m in run.curve() if m.step % epoch_steps == 0 and m.full_valid_loss is not None]
+    ends = [loss for _, loss in _epoch_losses(run, epoch_steps)]
     return len(ends) > recipe.patience and min(ends[-recipe.patience :]) >= min(ends[: -recipe.patience])
+
+
+def _best(run: RunDir, epoch_steps: int) -> int:
+    """The step of the lowest full validation loss, the earliest of equal ones."""
+    found = _epoch_losses(run, epoch_steps)
+    return min(found, key=lambda one: (one[1], one[0]))[0]
+
+
+def _epoch_losses(run: RunDir, epoch_steps: int) -> list[tuple[int, float]]:
+    ends = [m for m in run.curve() if m.step % epoch_steps == 0]
+    return [(m.step, m.full_valid_loss) for m in ends if m.full_valid_loss is not None]
 
 
 # --- in words ------------------------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ lines.json                                              the user's row (from 1) 
 events.jsonl  metrics.jsonl  rows.jsonl                 appended by the trainer, one object a line, flushed
 checkpoints/step-000123/                                committed by rename; whole or not there
 control/stop                                            a file is a request, honoured at the next step
+evidence.json                                           what a run that succeeded can show for itself
 result.json                                             written last, by rename
+receipt.json                                            the server's: evidence held against rows and engine
 log.txt                                                 what the trainer printed
 """
 
@@ -16,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pegbox.train.attested import Evidence
 from pegbox.train.recipe import Recipe
 
 
@@ -103,6 +106,18 @@ class RunDir:
         return self.path / "data" / "valid.jsonl"
 
     @property
+    def receipt_path(self) -> Path:
+        return self.path / "receipt.json"
+
+    @property
+    def lines_path(self) -> Path:
+        return self.path / "lines.json"
+
+    def lines(self) -> list[int]:
+        """The user's number of each row of train.jsonl, from 1; none where the run was laid out by hand."""
+        return json.loads(self.lines_path.read_text("utf-8")) if self.lines_path.exists() else []
+
+    @property
     def log(self) -> Path:
         return self.path / "log.txt"
 
@@ -111,9 +126,11 @@ class RunDir:
 
     def tidy(self) -> None:
         """Remove what an ended run needs no more: the user's rows, which live in the file store while their owner
-        wants them to, and the checkpoints. Recipe, metrics, events and log stay."""
+        wants them to (evidence holds some, as tokens), and the checkpoints. Recipe, metrics, events, receipt and log
+        stay."""
         for folder in (self.path / "data", self.checkpoints):
             shutil.rmtree(folder, ignore_errors=True)
+        (self.path / "evidence.json").unlink(missing_ok=True)
 
     # --- requests ------------------------------------------------------------------------------------------
 
@@ -152,13 +169,20 @@ class RunDir:
         path = self.path / "work.json"
         return float(json.loads(path.read_text("utf-8"))) if path.exists() else 0.0
 
+    def attest(self, evidence: Evidence) -> None:
+        self._put("evidence.json", asdict(evidence))
+
     def finish(self, result: Result) -> None:
-        beside = self.path / "result.tmp"
+        self._put("result.json", asdict(result))
+
+    def _put(self, name: str, value: Mapping[str, object]) -> None:
+        """Write a file whole, by rename."""
+        beside = self.path / f"{name}.tmp"
         with beside.open("w", encoding="utf-8") as out:
-            json.dump(asdict(result), out)
+            json.dump(value, out)
             out.flush()
             os.fsync(out.fileno())
-        beside.rename(self.path / "result.json")
+        beside.rename(self.path / name)
 
     def _append(self, name: str, value: Mapping[str, object]) -> None:
         with (self.path / name).open("a", encoding="utf-8") as out:
@@ -170,9 +194,15 @@ class RunDir:
         path = self.path / "result.json"
         return Result(**json.loads(path.read_text("utf-8"))) if path.exists() else None
 
+    def evidence(self) -> Evidence | None:
+        """What the trainer attests; None where it wrote nothing."""
+        path = self.path / "evidence.json"
+        return Evidence.from_json(json.loads(path.read_text("utf-8"))) if path.exists() else None
+
     def clear(self) -> None:
         """Before another attempt: an old ending or an old request must not be taken for a new one."""
-        (self.path / "result.json").unlink(missing_ok=True)
+        for name in ("result.json", "evidence.json", "receipt.json"):
+            (self.path / name).unlink(missing_ok=True)
         (self.path / "control" / "stop").unlink(missing_ok=True)
 
     def metrics(self, offset: int = 0) -> tuple[list[StepMetrics], int]:
