@@ -22,6 +22,7 @@ class Clock:
     """Seconds of the performance counter."""
 
     began: float = 0.0
+    first: float = 0.0  # when the first step began
     ends: list[float] = field(default_factory=list)  # of the steps
     reporting: float = 0.0  # spent in writing metrics and row losses
 
@@ -46,6 +47,8 @@ class TimedRun(RunDir):
 
     def tell(self, note: Note) -> None:
         super().tell(note)
+        if note.key == "step:0":  # told when all is ready
+            self.clock.first = time.perf_counter()
         print(f"{time.perf_counter() - self.clock.began:8.2f} s  {note.message or note.key}", flush=True)
 
 
@@ -62,8 +65,8 @@ def train_timed(run: TimedRun) -> dict[str, object]:
         "losses": [m.train_loss for m in run.curve()],
         "ends": [end - run.clock.began for end in run.clock.ends],
         "reporting": run.clock.reporting,
-        "whole_seconds": result.seconds,
-        "call_seconds": called,  # the whole of the trainer, from reading its recipe and loading the weights
+        "start_seconds": run.clock.first - run.clock.began,
+        "whole_seconds": called,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "result": asdict(result),
     }

@@ -50,6 +50,7 @@ class Ended:
     adapter: tuple[bytes, ...]
     metrics: dict[int, dict[str, object]]  # by step
     trained_tokens: int
+    settled: tuple[object, ...] = ()  # what the trainer found out about the machine, if it was killed before it kept it
 
 
 @dataclass(frozen=True)
@@ -172,11 +173,15 @@ def ending(run: RunDir) -> Ended:
         if metrics.setdefault(told.step, figures) != figures:
             figures["repeated"] = metrics[told.step]  # a step that was repeated came out otherwise
             metrics[told.step] = figures
-    return Ended(tuple((newest / name).read_bytes() for name in _ENDING), metrics, result.trained_tokens)
+    recipe = run.recipe()
+    adapter = tuple((newest / name).read_bytes() for name in _ENDING)
+    return Ended(adapter, metrics, result.trained_tokens, (recipe.dtype, recipe.micro_batch_tokens))
 
 
 def difference(one: Ended, other: Ended) -> str | None:
     """How two endings differ, in words; None where they are the same."""
+    if one.settled != other.settled:
+        return f"the machine was found to be another: {one.settled} and not {other.settled}"
     for step in sorted(one.metrics.keys() | other.metrics.keys()):
         if one.metrics.get(step) != other.metrics.get(step):
             return f"step {step}: {one.metrics.get(step)} and not {other.metrics.get(step)}"

@@ -36,7 +36,8 @@ class Side:
 
     losses: list[float]  # of the steps
     ends: list[float]  # seconds from where its clock began to the end of each step
-    whole_seconds: float  # from the weights being there to the end, references and first evaluation included
+    start_seconds: float  # from the end of its imports to its first step: loading, references, first evaluation
+    whole_seconds: float  # from the end of its imports to its own
     peak_bytes: int
     extra: dict[str, object]  # all that it said
 
@@ -97,15 +98,17 @@ class Plan:
 
 
 def plan(job: Job, steps: range) -> Plan:
-    """What the trainer will lay out for these steps, by the planner that it uses."""
+    """What the trainer lays out for these steps, by the planner that it uses. Exact once it has run: it may have found
+    less memory than the recipe had hoped for."""
+    budget = job.run.recipe().micro_batch_tokens
     unshared = computed = predicted = 0
     for step in steps:
-        batch = [side for row in job.batch(step) for side in job.rows[row]]
+        rows = [job.rows[row] for row in job.batch(step)]
+        batch = [side for row in rows for side in row]
         unshared += sum(len(side.tokens) for side in batch)
         predicted += sum(side.n_trained for side in batch)
-        width = WIDTHS[job.recipe.method]
-        for group in trie.cut(batch, job.recipe.micro_batch_tokens, width):
-            computed += len(trie.build([batch[i * width + side] for i in group for side in range(width)]).tokens)
+        for group in trie.cut(batch, budget, WIDTHS[job.recipe.method]):
+            computed += len(trie.build([side for i in group for side in rows[i]]).tokens)
     return Plan(unshared, computed, predicted)
 
 
@@ -223,7 +226,9 @@ def _child(command: list[str], log: Path, seconds: float | None = None, *, plain
 
 def _side(path: Path) -> Side:
     said = json.loads(path.read_text("utf-8"))
-    return Side(*(said.pop(key) for key in ("losses", "ends", "whole_seconds", "peak_bytes")), extra=said)
+    return Side(
+        *(said.pop(key) for key in ("losses", "ends", "start_seconds", "whole_seconds", "peak_bytes")), extra=said
+    )
 
 
 def fresh(job: Job, folder: Path) -> Job:

@@ -46,11 +46,11 @@ learn = read_samples(run, recipe, valid=False)
 spent = {"examples_of": 0.0, "micro_batches": 0.0}
 for step in json.loads(sys.argv[2]):
     began = time.perf_counter()
-    chosen = examples_of(step, int(sys.argv[3]), recipe.batch_size, recipe.seed)
+    chosen = examples_of(step, len(learn), recipe.batch_size, recipe.seed)
     spent["examples_of"] += time.perf_counter() - began
     batch = [learn[i] for i in chosen]
     began = time.perf_counter()
-    list(micro_batches(batch, recipe.micro_batch_tokens))
+    micro_batches(batch, recipe.micro_batch_tokens)
     spent["micro_batches"] += time.perf_counter() - began
 print(json.dumps(spent))
 """
@@ -103,8 +103,7 @@ def cost(rows: int, base: Path, folder: Path) -> Point:
     replace(job.recipe, valid_every=10**9).save(job.run.recipe_path)
     began = time.perf_counter()
     side = run_pegbox(job)
-    whole = float(side.extra["call_seconds"])  # type: ignore[arg-type]
-    point = Point(rows, plan(job, range(1, job.steps + 1)).computed, whole, side.seconds())
+    point = Point(rows, plan(job, range(1, job.steps + 1)).computed, side.whole_seconds, side.seconds())
     print(
         f"{rows:7,} rows  {point.tokens:10,} tokens computed  {point.seconds:7.2f} s, steps {point.steps:7.2f} s  "
         f"(process {time.perf_counter() - began:.1f} s)",
@@ -141,7 +140,8 @@ def share(asked: argparse.Namespace, scratch: Path) -> dict[str, float]:
     base = base_folder(asked.model)
     task = load(asked.task, load_template(base), train=asked.share_rows, held_out=0, data=asked.data)
     job = lay_out(scratch / "share", task, base, batch=asked.batch, threads=asked.threads)
-    side = run_pegbox(fresh(job, scratch / "share-run"))
+    job = fresh(job, scratch / "share-run")
+    side = run_pegbox(job)
     step = side.seconds() / (job.steps - 1)
     told = float(side.extra["reporting"]) / job.steps  # type: ignore[arg-type]
     parts = {name: seconds / (job.steps - 1) for name, seconds in planning(job, range(2, job.steps + 1)).items()}
@@ -151,7 +151,7 @@ def share(asked: argparse.Namespace, scratch: Path) -> dict[str, float]:
 
 def planning(job: Job, steps: range) -> dict[str, float]:
     """Seconds that the planner's public functions take for these steps, in a process of their own."""
-    command = [sys.executable, "-c", _PLANNER, str(job.run.path), json.dumps(list(steps)), str(len(job.rows))]
+    command = [sys.executable, "-c", _PLANNER, str(job.run.path), json.dumps(list(steps))]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=child_environment())
     return {name: float(seconds) for name, seconds in json.loads(done.stdout.splitlines()[-1]).items()}
 

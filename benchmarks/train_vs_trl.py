@@ -13,8 +13,9 @@ runs as its recipe's "auto" says.
 
 What is timed: the optimizer steps after the first, from the end of one to the end of the next, with all that lies
 between (planning or collating, forward, backward, optimizer, each side's own metrics). Not imports, loading, the first
-step, our evaluation before it, TRL's tokenization, or saving. "Whole" is from the loaded weights to the end, so it has
-our evaluation at step 0 (every row is scored once: TRL does nothing like it) and TRL's reference log-probabilities.
+step, our evaluation before it, TRL's tokenization, or saving. "Start" is all that comes between the imports and the
+first step, "whole" all behind the imports: loading, the reference's log-probabilities of both sides, our evaluation at
+step 0 (every row is scored once: TRL does nothing like it), our probe of the machine, and the saved adapter.
 Peaks of memory are those of whole processes; our allocator's settings keep what is freed, which is faster and higher.
 The machine's matrix product is measured after every pair of runs, and the best of these counts.
 """
@@ -100,7 +101,9 @@ def main() -> None:
         runs = Runs(work, rows, [], [], setting, {})
         ours, theirs = runs.ours, runs.theirs
         for i in range(asked.runs):
-            ours.append(run_pegbox(fresh(job, Path(scratch) / f"run-{i}")))
+            mine = fresh(job, Path(scratch) / f"run-{i}")
+            ours.append(run_pegbox(mine))
+            runs.work = plan(mine, timed)
             theirs.append(run_trl(python, job, **asdict(setting)))
             print(
                 f"run {i + 1}: pegbox {_cell(ours[-1], rows)}   TRL {_cell(theirs[-1], rows)}   "
@@ -199,7 +202,7 @@ def report(asked: argparse.Namespace, job: Job, runs: Runs) -> None:
 def _dtype_of_ours(folder: Path, side: Side) -> str:
     """What "auto" became, where the trainer says so; fp32 otherwise."""
     for values in (side.extra.get("result", {}), json.loads((folder / "recipe.json").read_text("utf-8"))):
-        if str(values.get("dtype", "auto")) in ("bf16", "bfloat16"):  # type: ignore[attr-defined]
+        if str(values.get("dtype", "auto")) == "bfloat16":  # type: ignore[attr-defined]
             return "bf16"
     return "fp32"
 
@@ -228,7 +231,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--examples", type=int, default=96)
     parser.add_argument("--model", default=MODEL, help="name in the catalogue, or a folder")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--dtype", default="auto", help="of ours")
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="of ours")
     parser.add_argument("--trl-python", type=Path, help="an interpreter that has TRL")
     parser.add_argument(
         "--trl-setting", type=_setting, help="skip the trials: fp32 or bf16,padding_free or fp32,micro=4,plain"

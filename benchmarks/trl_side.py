@@ -56,6 +56,7 @@ class Ask:
 class Seen:
     losses: list[torch.Tensor] = field(default_factory=list)  # of every forward
     positions: list[int] = field(default_factory=list)  # of every forward, padding included
+    first: float = 0.0  # when the first step began
     ends: list[float] = field(default_factory=list)  # of the steps
     precompute: float = 0.0
 
@@ -102,11 +103,15 @@ class _Ends(TrainerCallback):
     def __init__(self, seen):
         self.seen = seen
 
+    def on_step_begin(self, *_, **__):
+        self.seen.first = self.seen.first or time.perf_counter()
+
     def on_step_end(self, *_, **__):
         self.seen.ends.append(time.perf_counter())
 
 
 def main(ask: Ask) -> dict:
+    began = time.perf_counter()
     torch.set_num_threads(ask.threads)
     torch.set_flush_denormal(True)
     tokenizer = AutoTokenizer.from_pretrained(ask.base_folder)
@@ -118,9 +123,8 @@ def main(ask: Ask) -> dict:
         if ask.adapter:
             missing = set_peft_model_state_dict(trainer.model, load_file(ask.adapter)).unexpected_keys
             assert not missing, missing
-        began = time.perf_counter()
         trainer.train()
-        ended = time.perf_counter()
+    ended = time.perf_counter()
     per_step = ask.batch // (ask.micro or ask.batch)
     # SFT divides a forward's sum by the whole step's tokens; DPO gives each forward's mean.
     share = 1.0 if ask.method == "supervised" else 1.0 / per_step
@@ -129,7 +133,8 @@ def main(ask: Ask) -> dict:
         "positions": [sum(part) for part in _chunks(seen.positions, per_step)],
         "ends": [end - began for end in seen.ends],
         "precompute_seconds": seen.precompute,
-        "whole_seconds": seen.precompute + ended - began,
+        "start_seconds": seen.first - began,
+        "whole_seconds": ended - began,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "same_ids": _same_ids(ask, tokenizer),
         "versions": {m.__name__: m.__version__ for m in (trl, transformers, torch)},

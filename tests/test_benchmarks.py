@@ -90,7 +90,8 @@ def test_a_pair_is_a_prompt_and_two_answers(tiny_model: Path, tmp_path: Path) ->
     assert decode(row["prompt_ids"], skip_special_tokens=False).endswith("<|im_start|>assistant\n")
     assert decode(row["chosen_ids"], skip_special_tokens=False) == "Hello.<|im_end|>"
     assert decode(row["rejected_ids"], skip_special_tokens=False) == "No.<|im_end|>"
-    # The byte-level tokenizer: a token a byte, a mark is one. Both sides share all of the prompt.
+    # The byte-level tokenizer: a token a byte, a mark is one. Both sides share all of the prompt; the tokens that end
+    # them predict nothing.
     prompt = len(row["prompt_ids"])
     assert sides.plan(job, range(1, 2)) == Plan(unshared=2 * prompt + 7 + 4, computed=prompt + 6 + 3, predicted=11)
 
@@ -134,7 +135,7 @@ def test_operations_by_hand(tiny_model: Path) -> None:
 
 
 def side(seconds: float, peak_mb: int) -> Side:
-    return Side([1.0, 0.5, 0.25], [9.0, 9.0 + seconds / 2, 9.0 + seconds], 20.0, peak_mb * 2**20, {})
+    return Side([1.0, 0.5, 0.25], [9.0, 9.0 + seconds / 2, 9.0 + seconds], 5.0, 20.0, peak_mb * 2**20, {})
 
 
 def test_figures_by_hand() -> None:
