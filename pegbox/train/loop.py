@@ -3,8 +3,7 @@
 import math
 import random
 import time
-from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 import torch
@@ -14,7 +13,8 @@ from pegbox.train.batches import Batch, micro_batches
 from pegbox.train.checkpoint import State
 from pegbox.train.machine import settle, this_machine
 from pegbox.train.methods import METHODS
-from pegbox.train.methods.base import Method, Score
+from pegbox.train.methods import base as scores
+from pegbox.train.methods.base import Measured, Method, Score
 from pegbox.train.model import attach_adapter, load_base, trainable
 from pegbox.train.optim import FlatAdapter, learning_rate, make_optimizer
 from pegbox.train.recipe import Recipe
@@ -83,13 +83,13 @@ def train(run: RunDir) -> Result:
         # --- one optimizer step: exactly these samples, however they are cut into micro-batches ------------
         chosen = [learn[i] for i in examples_of(step, len(learn), recipe.batch_size, recipe.seed)]
         weight = method.weight(chosen)  # known before the first backward: the loss is a mean over the whole step
-        seen, costs = Score(), [0.0] * len(chosen)
-        for batch in cut(chosen):
-            measured = method.measure(say(model, batch), batch, chosen)
-            (measured.losses.sum() / weight).backward()
-            seen += measured.score
-            for i, cost in zip(batch.samples, measured.losses.tolist(), strict=True):
-                costs[i] = method.row_loss(cost, chosen[i])
+        micro = cut(chosen)
+        measured = []
+        for batch in micro:
+            one = method.measure(say(model, batch), batch, chosen)
+            (one.losses.sum() / weight).backward()
+            measured.append(replace(one, losses=one.losses.detach()))
+        seen = scores.total(measured)
         if not math.isfinite(seen.loss):
             return _diverged(step, tokens)
         rate = learning_rate(step, total, recipe)
@@ -103,7 +103,7 @@ def train(run: RunDir) -> Result:
         left = (time.monotonic() - started) / (step - state.step) * (total - step)
         metrics = _metrics(step, total, seen, glance, whole, rate=rate, tokens=tokens, seconds_left=left)
         epoch = (step - 1) // epoch_steps
-        run.report_rows(RowLosses(step, epoch, [sample.row for sample in chosen], costs))
+        run.report_rows(_row_losses(step, epoch, method, chosen, micro, measured))
         run.report(metrics)
 
         # --- save: at each epoch's end for users, now and then for ourselves -------------------------------
@@ -129,8 +129,7 @@ def train(run: RunDir) -> Result:
 @torch.inference_mode()
 def _evaluate(method: Method, model: torch.nn.Module, cut: partial[list[Batch]], samples: list[Sample]) -> Score:
     """The score of a model as it is."""
-    parts: Iterable[Score] = (method.measure(say(model, batch), batch, samples).score for batch in cut(samples))
-    return sum(parts, Score())
+    return scores.total([method.measure(say(model, batch), batch, samples) for batch in cut(samples)])
 
 
 def _learns_no_more(run: RunDir, recipe: Recipe, epoch_steps: int) -> bool:
@@ -151,6 +150,18 @@ def _best(run: RunDir, epoch_steps: int) -> int:
 def _epoch_losses(run: RunDir, epoch_steps: int) -> list[tuple[int, float]]:
     ends = [m for m in run.curve() if m.step % epoch_steps == 0]
     return [(m.step, m.full_valid_loss) for m in ends if m.full_valid_loss is not None]
+
+
+def _row_losses(
+    step: int, epoch: int, method: Method, chosen: list[Sample], micro: list[Batch], measured: list[Measured]
+) -> RowLosses:
+    """What each of the step's samples cost, in the step's order."""
+    costs = {
+        i: method.row_loss(cost, chosen[i])
+        for batch, one in zip(micro, measured, strict=True)
+        for i, cost in zip(batch.samples, one.losses.tolist(), strict=True)
+    }
+    return RowLosses(step, epoch, [chosen[i].row for i in sorted(costs)], [costs[i] for i in sorted(costs)])
 
 
 # --- in words ------------------------------------------------------------------------------------------------

@@ -9,13 +9,13 @@ from transformers import AutoModelForCausalLM
 from pegbox.train import attention
 from pegbox.train.recipe import Recipe
 
-_PLAIN = "sdpa"
+_PLAIN = "_pegbox_plain"  # where a model's config keeps the name of its own attention meanwhile
 
 
 def load_base(folder: str | Path, dtype: str = "float32", device: str = "cpu") -> torch.nn.Module:
     """The frozen base in one dtype, in evaluation mode (there is no dropout to leave out in training)."""
     kind = getattr(torch, dtype)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation=_PLAIN)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind)
     model.requires_grad_(requires_grad=False)
     model.config.use_cache = False
     return model.eval().to(device)
@@ -42,8 +42,13 @@ def attach_adapter(base: torch.nn.Module, recipe: Recipe) -> PeftModel:
 
 
 def use_trie(model: PeftModel, *, on: bool) -> None:
-    """Let the model's layers attend over tries, or by themselves."""
-    model.get_base_model().config._attn_implementation = attention.NAME if on else _PLAIN  # noqa: SLF001 - its only way
+    """Let the model's layers attend over tries, or by themselves, as transformers chose for them."""
+    config = model.get_base_model().config
+    if on and not on_trie(model):
+        setattr(config, _PLAIN, config._attn_implementation)  # noqa: SLF001 - its only way
+        config._attn_implementation = attention.NAME  # noqa: SLF001
+    elif on_trie(model) and not on:
+        config._attn_implementation = getattr(config, _PLAIN)  # noqa: SLF001
 
 
 def on_trie(model: PeftModel) -> bool:

@@ -31,7 +31,6 @@ def made(name: str) -> torch.nn.Module:
     config = getattr(transformers, f"{family}Config")(**SIZES)
     config.sliding_window = 4 if windowed or family in ("Gemma2", "GptOss") else None
     config.use_cache = False
-    config._attn_implementation = "eager" if family == "GptOss" else "sdpa"
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     return model.requires_grad_(requires_grad=False).eval()
 

@@ -1,7 +1,7 @@
 """What the loop asks of a method."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Protocol
 
 import torch
@@ -28,13 +28,6 @@ class Score:
     chosen: float = 0.0  # rewards
     rejected: float = 0.0
 
-    def __add__(self, other: "Score") -> "Score":
-        return Score(
-            self.loss + other.loss, self.weight + other.weight, self.correct + other.correct,
-            self.tokens + other.tokens, self.pairs + other.pairs, self.wins + other.wins,
-            self.chosen + other.chosen, self.rejected + other.rejected,
-        )  # fmt: skip
-
     @property
     def mean_loss(self) -> float:
         return self.loss / self.weight
@@ -54,10 +47,26 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a micro-batch of S samples cost."""
+    """What a micro-batch of S samples cost. All of it stays on the device, which works on meanwhile."""
 
     losses: torch.Tensor  # (S,): their sum over the step's weight is what is minimised
-    score: Score
+    told: tuple[torch.Tensor | float, ...]  # the fields of its score, in order; numbers, or scalars of the device
+
+    @classmethod
+    def of(cls, losses: torch.Tensor, **told: torch.Tensor | float) -> "Measured":
+        """`told` names fields of Score; those left out are nought. The loss is the losses' sum."""
+        fields = {"loss": losses.detach().sum(), **told}
+        return cls(losses, tuple(fields.get(name, 0.0) for name in Score.__slots__))
+
+
+def total(measured: Iterable[Measured]) -> Score:
+    """The score of them all: the one place that waits for the device."""
+    rows = [torch.stack([torch.as_tensor(one, dtype=torch.float64, device=m.losses.device) for one in m.told])
+            for m in measured]  # (8,) each  # fmt: skip
+    if not rows:
+        return Score()
+    kinds = map(type, astuple(Score()))
+    return Score(*(kind(value) for kind, value in zip(kinds, torch.stack(rows).sum(0).tolist(), strict=True)))
 
 
 class Method(Protocol):

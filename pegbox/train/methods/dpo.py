@@ -13,7 +13,7 @@ from peft import PeftModel
 
 from pegbox.train import losses
 from pegbox.train.batches import Batch
-from pegbox.train.methods.base import Cut, Measured, Score
+from pegbox.train.methods.base import Cut, Measured
 from pegbox.train.rundir import RunDir
 from pegbox.train.samples import Sample
 from pegbox.train.scoring import Said, say
@@ -51,17 +51,16 @@ class Dpo:
         cost, rewards = losses.dpo(policy, reference, self.beta)  # (S,), (S, 2)
         rewards = rewards.detach()
         preferred = batch.owners % 2 == 0  # (N,): tokens of chosen answers
-        score = Score(
-            loss=float(cost.detach().sum()),
+        return Measured.of(
+            cost,
             weight=len(cost),
-            correct=int((said.hits & preferred).sum()),
-            tokens=int(preferred.sum()),
+            correct=(said.hits & preferred).sum(),
+            tokens=preferred.sum(),
             pairs=len(cost),
-            wins=int((rewards[:, 0] > rewards[:, 1]).sum()),
-            chosen=float(rewards[:, 0].sum()),
-            rejected=float(rewards[:, 1].sum()),
+            wins=(rewards[:, 0] > rewards[:, 1]).sum(),
+            chosen=rewards[:, 0].sum(),
+            rejected=rewards[:, 1].sum(),
         )
-        return Measured(cost, score)
 
     def row_loss(self, loss: float, sample: Sample) -> float:
         del sample

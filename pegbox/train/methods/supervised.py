@@ -6,7 +6,7 @@ from peft import PeftModel
 
 from pegbox.train import losses
 from pegbox.train.batches import Batch
-from pegbox.train.methods.base import Cut, Measured, Score
+from pegbox.train.methods.base import Cut, Measured
 from pegbox.train.rundir import RunDir
 from pegbox.train.samples import Sample
 from pegbox.train.scoring import Said
@@ -26,8 +26,7 @@ class Supervised:
         del samples
         nll = losses.supervised(losses.of_examples(said.logps, batch.owners, batch.examples))  # (S,)
         tokens = len(batch.targets)
-        score = Score(loss=float(nll.detach().sum()), weight=tokens, correct=int(said.hits.sum()), tokens=tokens)
-        return Measured(nll, score)
+        return Measured.of(nll, weight=tokens, correct=said.hits.sum(), tokens=tokens)
 
     def row_loss(self, loss: float, sample: Sample) -> float:
         return loss / sample.n_trained
