@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pegbox.data.formats import Conversation, Message, Preference, PromptCompletion, parse_row
+from pegbox.data.formats import Conversation, FormatError, Message, Preference, PromptCompletion, parse_row
 from pegbox.data.template import Template
 from pegbox.engines.base import AdapterRef, Engine
 from pegbox.engines.front import chat_request, completion_request
+from pegbox.errors import RenderError
 from pegbox.receipt.accounts import Accounts
 from pegbox.train.attested import Evidence, Part, Sample
 from pegbox.train.recipe import Recipe
@@ -28,10 +29,18 @@ class Turn:
     answer: Message
 
     def ask(self, template: Template) -> list[int]:
-        """The tokens that the serving path makes of that request. Raises FormatError and RenderError."""
+        """The tokens that the serving path makes of that request. Raises RenderError where it would refuse it."""
         if self.messages is None:
             return completion_request(self.prompt, template)
-        return chat_request(self.messages, self.tools, self.functions, template)[1]
+        try:
+            return chat_request(self.messages, self.tools, self.functions, template)[1]
+        except FormatError as refused:
+            raise RenderError(str(refused)) from refused
+
+    @property
+    def comes_first(self) -> bool:
+        """Nothing stands before this answer, so no request can ask for it."""
+        return self.messages == []
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,11 +96,13 @@ def token_parity(case: Case) -> Check:
     compared, first = 0, ""
     for row in case.rows:
         for turn, span in zip(row.turns, row.spans, strict=False):
+            if turn.comes_first:
+                continue
             compared += 1
             first = first or _difference(row, turn, span, case.template)
     figures = {"rows": len(case.rows), "prompts": compared}
     if not compared:
-        return Check(name, "warned", "No row was short enough to be compared.", figures, ran=False)
+        return Check(name, "warned", "No row could be compared.", figures, ran=False)
     if not first:
         text = f"{compared} prompts are the same tokens in training and when the model is asked."
         return Check(name, "passed", text, figures)
