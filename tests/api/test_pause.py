@@ -11,7 +11,7 @@ from conftest import Server, finished, rows, upload_bytes
 from following import children, gone, jsonl, resumptions, steps, story, wait_for, wait_for_step
 from openai import OpenAI
 
-EPOCH, EPOCHS = 30, 4
+EPOCH, EPOCHS = 80, 4  # long enough that a pause comes in the middle, however fast the trainer is
 STEPS = EPOCH * EPOCHS
 
 
