@@ -10,8 +10,9 @@ from starlette.types import ASGIApp
 
 from pegbox import __version__
 from pegbox.adapters import Adapters
-from pegbox.api import chat, completions, errors, files, fine_tuning, models, receipt
+from pegbox.api import chat, completions, errors, files, fine_tunes, fine_tuning, models, receipt
 from pegbox.api.deps import Parts
+from pegbox.api.event_stream import Feed
 from pegbox.api.shell import Shell
 from pegbox.auth import Keys
 from pegbox.catalog.models import Catalog
@@ -82,9 +83,10 @@ def create_app(settings: Settings) -> Server:
         lock.close()
 
     app = FastAPI(title="pegbox", version=__version__, lifespan=lifespan, openapi_url=None, redirect_slashes=False)
-    app.state.parts = Parts(settings, desk, pool, workers)
-    for room in (files, fine_tuning, receipt, models, chat, completions):
+    app.state.parts = Parts(settings, desk, pool, workers, Feed(db))
+    for room in (files, fine_tuning, fine_tunes, receipt, models, chat, completions):
         app.include_router(room.router)
+    app.include_router(models.engines)
     app.add_api_route("/healthz", _healthz, methods=["GET"])
     errors.install(app)
     return Server(Shell(app, keys, settings), new_key)

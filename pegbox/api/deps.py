@@ -8,6 +8,7 @@ from fastapi import Depends, Query, Request
 from pydantic import ValidationError
 
 from pegbox.api.errors import from_validation
+from pegbox.api.event_stream import Feed
 from pegbox.data import strict_json
 from pegbox.engines.pool import EnginePool
 from pegbox.errors import InvalidRequest
@@ -30,6 +31,7 @@ class Parts:
     desk: Desk
     pool: EnginePool
     workers: tuple[Worker, ...]
+    feed: Feed
 
     def wake_workers(self) -> None:
         for worker in self.workers:

@@ -3,8 +3,10 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
 
 from pegbox.api.deps import Paging, ServerParts, body, page, paging
+from pegbox.api.event_stream import respond
 from pegbox.jobs import control, records, submit
 from pegbox.jobs.records import Checkpoint, ToldEvent, Tuning
 from pegbox.queue.states import Status
@@ -55,9 +57,14 @@ def resume(job_id: str, parts: ServerParts) -> wire.Job:
     return to_wire(tuning, parts.settings.organization)
 
 
-@router.get("/{job_id}/events")
-def list_events(job_id: str, parts: ServerParts, paging: Annotated[Paging, Depends(paging(20))]) -> Page[wire.JobEvent]:
+@router.get("/{job_id}/events", response_model=Page[wire.JobEvent])
+def list_events(
+    job_id: str, parts: ServerParts, paging: Annotated[Paging, Depends(paging(20))], stream: bool = False
+) -> Page[wire.JobEvent] | Response:
+    """A page of events, newest first; or, with `stream=true`, all of them as they come (not in OpenAI's API)."""
     submit.get(parts.desk, job_id)
+    if stream:
+        return respond(parts.feed, job_id, _event)
     with parts.desk.db.read() as tx:
         found = records.list_events(tx, job_id, after=paging.after, limit=paging.limit)
     return page(Slice([_event(event) for event in found.items], found.has_more), lambda event: event.id)

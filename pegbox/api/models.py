@@ -10,6 +10,7 @@ from pegbox.wire import models as wire
 from pegbox.wire.base import Deleted, Page
 
 router = APIRouter(prefix="/v1/models")
+engines = APIRouter(prefix="/v1/engines")  # the same models, as clients before 2023 ask for them
 
 
 @router.get("")
@@ -43,6 +44,20 @@ def delete(name: str, parts: ServerParts) -> Deleted:
     parts.desk.adapters.delete(adapter)
     parts.pool.unload(adapter.base, adapter.name)
     return Deleted(id=name, object="model")
+
+
+@engines.get("")
+def list_engines(parts: ServerParts) -> wire.Engines:
+    return wire.Engines(data=[_engine(model) for model in list_models(parts).data])
+
+
+@engines.get("/{name:path}")
+def retrieve_engine(name: str, parts: ServerParts) -> wire.Engine:
+    return _engine(retrieve(name, parts))
+
+
+def _engine(model: wire.Model) -> wire.Engine:
+    return wire.Engine(id=model.id, owner=model.owned_by)
 
 
 def _base(name: str, model: BaseModel) -> wire.Model:

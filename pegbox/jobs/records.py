@@ -90,8 +90,14 @@ def list_jobs(
 def list_events(tx: Connection, job_id: str, *, after: str | None, limit: int) -> Slice[ToldEvent]:
     query = select(events).where(events.c.job_id == job_id)
     page = fetch(tx, query, events.c.seq, events.c.id, after, limit)
-    told = [ToldEvent(row.id, row.created_at, row.level, row.type, row.message, row.data) for row in page.items]
-    return Slice(told, page.has_more)
+    return Slice([_told(row) for row in page.items], page.has_more)
+
+
+def events_after(tx: Connection, job_id: str, last: str | None, limit: int) -> Slice[ToldEvent]:
+    """What was told after the event `last`, or from the beginning; oldest first."""
+    query = select(events).where(events.c.job_id == job_id)
+    page = fetch(tx, query, events.c.seq, events.c.id, last, limit, newest_first=False)
+    return Slice([_told(row) for row in page.items], page.has_more)
 
 
 def list_checkpoints(tx: Connection, job_id: str, *, after: str | None, limit: int) -> Slice[Checkpoint]:
@@ -109,6 +115,10 @@ def saved_checkpoints(tx: Connection, job_id: str) -> list[Checkpoint]:
 
 def checkpoint(row: Row[Any]) -> Checkpoint:
     return Checkpoint(row.id, row.job_id, row.created_at, row.step, row.model, CheckpointMetrics(**row.metrics))
+
+
+def _told(row: Row[Any]) -> ToldEvent:
+    return ToldEvent(row.id, row.created_at, row.level, row.type, row.message, row.data)
 
 
 def _tuning(row: Row[Any]) -> Tuning:

@@ -3,6 +3,7 @@ that bad data makes a failed job and never a refused request."""
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import insert, select
@@ -35,8 +36,8 @@ class Desk:
     catalog: Catalog
 
 
-def create(desk: Desk, request: CreateJob, *, is_retry: bool = False) -> Tuning:
-    """Store a job and acknowledge it.
+def create(desk: Desk, request: CreateJob, *, is_retry: bool = False, also: Sequence[Event] = ()) -> Tuning:
+    """Store a job and acknowledge it; `also` is told with its first events.
 
     `is_retry` says that the client repeats a call whose answer it did not get: if the first one made a job within
     the last minute, that job is the answer. Raises InvalidRequest for what can never become a job.
@@ -67,7 +68,7 @@ def create(desk: Desk, request: CreateJob, *, is_retry: bool = False) -> Tuning:
         if request.validation_file is not None:
             validating += f" and validation file: {request.validation_file}"
         created = Event("created", f"Created fine-tuning job: {job_id}")
-        store.tell(tx, job_id, created, Event("validating", validating), *_unheeded(request))
+        store.tell(tx, job_id, created, Event("validating", validating), *_unheeded(request), *also)
         return records.get(tx, job_id)
 
 

@@ -168,7 +168,6 @@ def errors() -> object:
     assert error.param == "temperature"
     error = raised(invalid, openai.Model.delete, "gpt-3.5-turbo")
     assert error.code == "cannot_delete_base_model"
-    raised(invalid, openai.FineTune.list)  # the API before this one: 404, in a shape that the client can read
     openai.api_key = "sk-wrong-0123456789"
     error = raised(openai.error.AuthenticationError, openai.FineTuningJob.list)
     assert (error.http_status, error.json_body["error"]["code"]) == (401, "invalid_api_key")
@@ -219,6 +218,31 @@ def azure() -> object:
     openai.api_key = "wrong"
     raised(openai.error.AuthenticationError, openai.FineTuningJob.list)
     return chat.object
+
+
+def fine_tunes() -> object:
+    """`openai.FineTune`: events as a stream, cancelling, and what has no effect here."""
+    file = openai.File.create(file=open(FOLDER / "plain.jsonl", "rb"), purpose="fine-tune")
+    made = openai.FineTune.create(
+        training_file=file.id, model="ada", n_epochs=50, batch_size=1, learning_rate_multiplier=0.1,
+        prompt_loss_weight=0.01, compute_classification_metrics=True, classification_n_classes=2,
+    )  # fmt: skip
+    assert (made.object, made.hyperparams.n_epochs, made.hyperparams.prompt_loss_weight) == ("fine-tune", 50, 0.0)
+    warned = [event.message for event in made.events if event.level == "warn"]
+    assert [text.split()[0] for text in warned] == ["prompt_loss_weight", "Classification"]
+    stream = openai.FineTune.stream_events(made.id)
+    told = [next(stream).message]
+    cancelled = openai.FineTune.cancel(made.id)
+    told += [event.message for event in stream]
+    assert told == [event.message for event in openai.FineTune.list_events(made.id).data]
+    assert "cancellation" in told[-1]
+    assert made.id in [one.id for one in openai.FineTune.list().data]
+    error = raised(openai.error.InvalidRequestError, openai.FineTune.retrieve, "ft-123")
+    assert str(error) == "Could not find fine tune: ft-123"
+    raised(openai.error.InvalidRequestError, openai.FineTune.create, training_file="file-none", model="ada")
+    assert "ada" in [engine.id for engine in openai.Engine.list().data]
+    assert openai.Engine.retrieve("ada").ready is True
+    return [cancelled.status, made.status]
 
 
 if __name__ == "__main__":

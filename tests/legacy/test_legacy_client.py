@@ -160,3 +160,41 @@ def test_cancel_as_old_clients_send_it(running: Server):
     with httpx.Client() as http:
         answer = http.send(request)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "fine_tune_not_found")
+
+
+# --- /v1/fine-tunes: fine-tuning before August 2023 -----------------------------------------------------------
+
+
+def test_the_command_line_of_fine_tunes(run: Run, folder: Path):
+    """create follows the events to the end; then get, list, events, results, and the model is asked."""
+
+    def api(*command: str, **options: object) -> str:
+        return run("openai", "api", *command, **options)
+
+    told = api(
+        "fine_tunes.create", "-t", str(folder / "plain.jsonl"), "-m", "curie", "--n_epochs", "2", "--suffix", "of old"
+    )
+    job_id = told.split("Created fine-tune: ")[1].split()[0]
+    messages = [line.split("] ", 1)[1] for line in told.splitlines() if line.startswith("[")]
+    assert messages[0] == f"Created fine-tuning job: {job_id}"
+    assert messages[-1] == "The job has successfully completed"
+    assert "Job complete! Status: succeeded" in told
+
+    job = json.loads(api("fine_tunes.get", "-i", job_id))
+    assert (job["object"], job["status"], job["hyperparams"]["n_epochs"]) == ("fine-tune", "succeeded", 2)
+    assert [file["filename"] for file in job["training_files"]] == [str(folder / "plain.jsonl")]
+    assert [event["message"] for event in job["events"]] == messages, "the stream left nothing out"
+    assert f"-m {job['fine_tuned_model']} -p" in told
+    assert job_id in api("fine_tunes.list")
+    assert api("fine_tunes.events", "-i", job_id).count('"object": "fine-tune-event"') == len(messages)
+    assert api("fine_tunes.results", "-i", job_id).startswith("step,train_loss,")
+    assert api("completions.create", "-m", job["fine_tuned_model"], "-p", "Number 3:", "-M", "2").startswith(
+        "Number 3:"
+    )
+    again = api("fine_tunes.follow", "-i", job_id)
+    assert [line.split("] ", 1)[1] for line in again.splitlines() if line.startswith("[")] == messages
+
+
+def test_scripts_of_fine_tunes(run: Run, folder: Path):
+    last = run("python", str(HERE / "guide_2023.py"), "fine_tunes", str(folder)).splitlines()[-1]
+    assert json.loads(last) == ["cancelled", "pending"]
