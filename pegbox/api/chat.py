@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.responses import JSONResponse
 
@@ -16,6 +16,7 @@ from pegbox import ids
 from pegbox.api import generate
 from pegbox.api.deps import Parts, ServerParts, body
 from pegbox.api.generate import Target, Written
+from pegbox.api.router import new_router
 from pegbox.data import toolcalls
 from pegbox.data.formats import FormatError, ToolCall
 from pegbox.engines.base import Generation
@@ -24,7 +25,7 @@ from pegbox.engines.writer import Piece, write
 from pegbox.errors import InvalidRequest
 from pegbox.wire import chat as wire
 
-router = APIRouter()
+router = new_router()
 Finish = Literal["stop", "length", "tool_calls", "function_call"]
 
 

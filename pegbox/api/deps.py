@@ -38,7 +38,7 @@ class Parts:
             worker.wake()
 
 
-def parts(request: Request) -> Parts:
+async def parts(request: Request) -> Parts:  # async: FastAPI runs others in a thread
     found: Parts = request.app.state.parts
     return found
 
@@ -72,10 +72,10 @@ class Paging:
     limit: int
 
 
-def paging(default: int, most: int = 10_000) -> Callable[..., Paging]:
+def paging(default: int, most: int = 10_000) -> Callable[..., Awaitable[Paging]]:
     """A dependency that reads `after` and `limit`; `starting_after` and `cursor` are what old clients call it."""
 
-    def read(
+    async def read(
         after: str | None = None,
         starting_after: str | None = None,
         cursor: str | None = None,

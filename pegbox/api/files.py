@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from pegbox.api.deps import Paging, ServerParts, page, paging
+from pegbox.api.router import new_router
 from pegbox.api.upload import Upload, receive_upload
 from pegbox.catalog.table import DEFAULT_BASE
 from pegbox.data.glance import glance
@@ -24,7 +25,7 @@ from pegbox.storage.paging import Slice
 from pegbox.wire import files as wire
 from pegbox.wire.base import Deleted, Page
 
-router = APIRouter()
+router = new_router()
 _EXPIRES = range(3_600, 2_592_001)
 
 

@@ -5,13 +5,14 @@ A fine-tune is a fine-tuning job seen through that API: the same ids, so either 
 
 from typing import Annotated, Literal, TypeVar
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import Depends, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
 from pegbox.api import files, models
 from pegbox.api.deps import Parts, ServerParts, body
 from pegbox.api.event_stream import respond
+from pegbox.api.router import new_router
 from pegbox.jobs import control, records, submit
 from pegbox.jobs.records import ToldEvent, Tuning
 from pegbox.queue.states import Status
@@ -21,7 +22,7 @@ from pegbox.wire.base import Deleted
 from pegbox.wire.files import File
 from pegbox.wire.fine_tuning import CreateJob, Hyperparameters
 
-router = APIRouter(prefix="/v1/fine-tunes")
+router = new_router("/v1/fine-tunes")
 N = TypeVar("N", int, float)
 _DEFAULT_MODEL = "curie"  # as it was
 _STATUSES: dict[Status, Literal["pending", "running", "succeeded", "failed", "cancelled"]] = {

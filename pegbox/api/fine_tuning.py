@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from starlette.responses import Response
 
 from pegbox.api.deps import Paging, ServerParts, body, page, paging
 from pegbox.api.event_stream import respond
+from pegbox.api.router import new_router
 from pegbox.jobs import control, records, submit
 from pegbox.jobs.records import Checkpoint, ToldEvent, Tuning
 from pegbox.queue.states import Status
@@ -14,7 +15,7 @@ from pegbox.storage.paging import Slice
 from pegbox.wire import fine_tuning as wire
 from pegbox.wire.base import Page
 
-router = APIRouter(prefix="/v1/fine_tuning/jobs")
+router = new_router("/v1/fine_tuning/jobs")
 
 
 @router.post("")

@@ -1,16 +1,15 @@
 """/v1/models: base models, their aliases, tuned models and checkpoints."""
 
-from fastapi import APIRouter
-
 from pegbox.adapters import Adapter
 from pegbox.api.deps import ServerParts
+from pegbox.api.router import new_router
 from pegbox.catalog.models import BaseModel
 from pegbox.errors import InvalidRequest, NotFound
 from pegbox.wire import models as wire
 from pegbox.wire.base import Deleted, Page
 
-router = APIRouter(prefix="/v1/models")
-engines = APIRouter(prefix="/v1/engines")  # the same models, as clients before 2023 ask for them
+router = new_router("/v1/models")
+engines = new_router("/v1/engines")  # the same models, as clients before 2023 ask for them
 
 
 @router.get("")

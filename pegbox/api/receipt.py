@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from pegbox.api.deps import ServerParts
+from pegbox.api.router import new_router
 from pegbox.jobs import receipt, rows
 from pegbox.jobs.rows import Order, RowStory
 from pegbox.receipt.record import Check
 from pegbox.wire import receipt as wire
 
-router = APIRouter(prefix="/v1/fine_tuning/jobs")
+router = new_router("/v1/fine_tuning/jobs")
 
 
 @router.get("/{job_id}/receipt")
