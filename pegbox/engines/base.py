@@ -5,6 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from pegbox.errors import EngineError
+
+# What one request may run into without the others being harmed.
+FAILURES = (EngineError, RuntimeError, IndexError, ValueError, MemoryError)
+
 
 @dataclass(frozen=True, slots=True)
 class AdapterRef:

@@ -1,8 +1,8 @@
 """`python -m pegbox.engines.host FOLDER THREADS ADAPTERS`: a TorchEngine behind a pipe.
 
 One JSON message a line. In: {"op": "stream" | "score" | "cancel" | "unload" | "close", "id", …}. Out, for each
-request: {"id", "delta"} until one with a finish, or {"id", "scores"}, or {"id", "error"}. Open generations take
-turns, a token each, so a long answer never blocks a short one.
+request: {"id", "delta"} until one with a finish, or {"id", "scores"}, or {"id", "error"}. Open generations go on
+together, a token each, so a long answer never blocks a short one.
 """
 
 import json
@@ -10,58 +10,53 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from pegbox.engines.base import AdapterRef, Delta, Engine, Generation, Sampling
-from pegbox.errors import EngineError
+from pegbox.engines.base import FAILURES, AdapterRef, Generation, Sampling
+
+if TYPE_CHECKING:  # torch is imported when the pipe stands
+    from pegbox.engines.together import Together
+    from pegbox.engines.torch import TorchEngine
 
 Message = dict[str, object]
-# What one request may run into without the others being harmed.
-_FAILURES = (EngineError, RuntimeError, IndexError, ValueError, MemoryError)
 
 
-def serve(engine: Engine, inbox: "queue.Queue[Message | None]", out: TextIO) -> None:
+def serve(engine: "TorchEngine", inbox: "queue.Queue[Message | None]", out: TextIO) -> None:
     """Answer messages until None arrives."""
-    streams: dict[str, Iterator[Delta]] = {}
+    open_ones = engine.together()
     while True:
         try:
-            message = inbox.get(block=not streams)
+            message = inbox.get(block=not open_ones)
             if message is None or message["op"] == "close":
                 return
             try:
-                _begin(engine, message, streams, out)
-            except _FAILURES as error:
+                _begin(engine, message, open_ones, out)
+            except FAILURES as error:
                 _send(out, {"id": message["id"], "error": str(error)})
             continue  # take in everything that waits before making more tokens
         except queue.Empty:
             pass
-        for key in list(streams):
-            try:
-                delta = next(streams[key])
-            except _FAILURES as error:
-                del streams[key]
-                _send(out, {"id": key, "error": str(error)})
-                continue
-            if delta.finish:
-                del streams[key]
-            _send(out, {"id": key, "delta": asdict(delta)})
+        for key, told in open_ones.step():
+            if isinstance(told, Exception):
+                _send(out, {"id": key, "error": str(told)})
+            else:
+                _send(out, {"id": key, "delta": asdict(told)})
 
 
-def _begin(engine: Engine, message: Message, streams: dict[str, Iterator[Delta]], out: TextIO) -> None:
+def _begin(engine: "TorchEngine", message: Message, open_ones: "Together", out: TextIO) -> None:
     key = str(message["id"])
     match message["op"]:
         case "stream":
-            streams[key] = engine.stream(generation_from(message["generation"]))  # type: ignore[arg-type]
+            open_ones.add(key, generation_from(message["generation"]))  # type: ignore[arg-type]
         case "score":
             tokens, adapter, top = message["tokens"], message["adapter"], message["top"]
             ref = AdapterRef(**adapter) if adapter else None  # type: ignore[arg-type]
-            scores = engine.score(tokens, ref, top)  # type: ignore[arg-type]
+            scores = engine.score(tokens, ref, top)
             _send(out, {"id": key, "scores": [score and asdict(score) for score in scores]})
         case "cancel":
-            streams.pop(key, None)
+            open_ones.drop(key)
         case "unload":
             engine.unload(str(message["adapter"]))
 

@@ -7,45 +7,38 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoModelForCausalLM
 
 from pegbox.engines.base import AdapterRef, Delta, Generation, Sampling, TokenScore
+from pegbox.engines.together import Open, Prompts, Together
 from pegbox.errors import EngineError
 
 
 class TorchEngine:
-    """Many generations may be open at once; each `next()` on one makes one token."""
+    """Many generations may be open at once, in one `together()` or in streams of their own."""
 
     def __init__(self, folder: Path, *, threads: int, loaded_adapters: int) -> None:
         torch.set_num_threads(threads)
         self._base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self._peft: PeftModel | None = None  # wraps the base from the first adapter on
+        self._prompts = Prompts()
         self._loaded: OrderedDict[str, str] = OrderedDict()  # adapter → PEFT's name for it, oldest use first
         self._capacity = loaded_adapters
         self._serial = 0
         self._active: str | None = None  # PEFT's name of the adapter in force; None: the base
 
-    @torch.inference_mode()
+    def together(self) -> Together:
+        """For many generations at a time."""
+        return Together(self._base, self._prompts, self._use, _draw)
+
     def stream(self, generation: Generation) -> Iterator[Delta]:
-        if not generation.prompt:
-            raise EngineError("the prompt has no tokens")
-        cache = DynamicCache(config=self._base.config)
-        random = _generator(generation.sampling.seed)
-        fresh = generation.prompt
-        produced: list[int] = []
-        while len(produced) < generation.max_tokens:
-            self._use(generation.adapter)
-            out = self._base(input_ids=torch.tensor([fresh]), past_key_values=cache, logits_to_keep=1)
-            logits = out.logits[0, -1].float()  # (V,)
-            token = _sample(logits, generation.sampling, produced, random)
-            score = _score(logits, token, generation.top_logprobs)
-            if token in generation.stop_ids:
-                yield Delta(None, None, "stop")
-                return
-            yield Delta(token, score)
-            produced.append(token)
-            fresh = [token]
-        yield Delta(None, None, "length")
+        alone = self.together()
+        alone.add("", generation)
+        while alone:
+            for _, told in alone.step():
+                if isinstance(told, Exception):
+                    raise told
+                yield told
 
     @torch.inference_mode()
     def score(self, tokens: Sequence[int], adapter: AdapterRef | None, top: int = 0) -> list[TokenScore | None]:
@@ -55,6 +48,7 @@ class TorchEngine:
 
     @torch.inference_mode()  # PEFT marks tensors that were made under it
     def unload(self, adapter: str) -> None:
+        self._prompts.forget(adapter)
         name = self._loaded.pop(adapter, None)
         if name is not None and self._peft is not None:
             self._peft.delete_adapter(name)
@@ -99,13 +93,14 @@ class TorchEngine:
         return name
 
 
-def _generator(seed: int | None) -> torch.Generator:
-    random = torch.Generator()
-    if seed is None:
-        random.seed()
-    else:
-        random.manual_seed(seed % 2**63)
-    return random
+def _draw(opened: Open, logits: torch.Tensor) -> Delta:
+    """The next token out of logits (V,), or the end."""
+    wanted = opened.generation
+    token = _sample(logits, wanted.sampling, opened.produced, opened.random)
+    if token in wanted.stop_ids:
+        return Delta(None, None, "stop")
+    opened.produced.append(token)
+    return Delta(token, _score(logits, token, wanted.top_logprobs))
 
 
 def _sample(logits: torch.Tensor, how: Sampling, produced: list[int], random: torch.Generator) -> int:

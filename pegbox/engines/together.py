@@ -1,0 +1,241 @@
+"""Open generations, advanced a token at a time: those of one adapter take their next token in one forward.
+
+One token alone reads all of the model's weights for little arithmetic; eight tokens read them once. A prompt that
+begins as a former one did goes on from what was computed then. Both change an answer's numbers in their last bits
+only; a single generation with a new prompt is computed exactly as transformers would.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from pegbox.engines.base import FAILURES, AdapterRef, Delta, Generation
+from pegbox.errors import EngineError
+
+_REMEMBERED_BYTES = 256 * 2**20  # of keys and values of former prompts
+_WORTH_IT = 16  # tokens in common; fewer are as soon computed again
+
+Layers = list[tuple[torch.Tensor, torch.Tensor]]  # keys and values (B, G, L, D) of each layer, G groups of heads
+NextToken = Callable[["Open", torch.Tensor], Delta]
+
+
+@dataclass(eq=False, slots=True)
+class Open:
+    """A generation in the making."""
+
+    generation: Generation
+    random: torch.Generator
+    produced: list[int] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        """Tokens whose keys and values are known: all but the newest."""
+        return len(self.generation.prompt) + len(self.produced) - 1
+
+
+class Prompts:
+    """What the newest prompts left in memory: keys and values, to begin like prompts with."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[str | None, list[int], Layers]] = []  # oldest use first
+
+    def longest(self, adapter: str | None, prompt: Sequence[int]) -> tuple[int, Layers | None]:
+        """How much of a prompt is known, at most all but its last token, and its layers."""
+        best, at = 0, -1
+        for i, (owner, tokens, _) in enumerate(self._known):
+            if owner == adapter and (same := _in_common(tokens, prompt)) > best:
+                best, at = same, i
+        best = min(best, len(prompt) - 1)
+        if best < _WORTH_IT:
+            return 0, None
+        self._known.append(self._known.pop(at))
+        return best, [(k[:, :, :best], v[:, :, :best]) for k, v in self._known[-1][2]]
+
+    def remember(self, adapter: str | None, prompt: list[int], layers: Layers) -> None:
+        self._known = [
+            one for one in self._known if one[0] != adapter or _in_common(one[1], prompt) < len(one[1])
+        ]  # what this one begins with is known through it
+        self._known.append((adapter, prompt, layers))
+        while sum(map(_bytes, self._known)) > _REMEMBERED_BYTES:
+            self._known.pop(0)
+
+    def forget(self, adapter: str) -> None:
+        self._known = [one for one in self._known if one[0] != adapter]
+
+
+class Together:
+    """The open generations of one engine."""
+
+    def __init__(
+        self, model: PreTrainedModel, prompts: Prompts, use: Callable[[AdapterRef | None], None], draw: NextToken
+    ) -> None:
+        self._model = model
+        self._prompts = prompts
+        self._use = use  # puts an adapter in force
+        self._draw = draw  # from logits (V,) to a token
+        self._fresh: dict[str, Open] = {}  # not begun
+        self._cohorts: dict[str | None, Cohort] = {}  # by adapter
+
+    def __bool__(self) -> bool:
+        return bool(self._fresh or self._cohorts)
+
+    def add(self, key: str, generation: Generation) -> None:
+        """Raises EngineError for an empty prompt."""
+        if not generation.prompt:
+            raise EngineError("the prompt has no tokens")
+        self._fresh[key] = Open(generation, _generator(generation.sampling.seed))
+
+    def drop(self, key: str) -> None:
+        """Nobody waits for it any more."""
+        self._fresh.pop(key, None)
+        for cohort in self._cohorts.values():
+            cohort.drop(key)
+        self._tidy()
+
+    @torch.inference_mode()
+    def step(self) -> Iterator[tuple[str, Delta | Exception]]:
+        """One step of each open generation, in turn. One that has finished or failed is not open any more."""
+        for cohort in list(self._cohorts.values()):
+            yield from self._advance(cohort)
+        fresh, self._fresh = self._fresh, {}
+        for key, opened in fresh.items():
+            told: Delta | Exception
+            try:
+                told = self._begin(key, opened)
+            except FAILURES as error:
+                told = error
+            yield key, told
+        self._tidy()
+
+    def _advance(self, cohort: "Cohort") -> Iterator[tuple[str, Delta | Exception]]:
+        for key, opened in list(cohort.rows.items()):
+            if len(opened.produced) >= opened.generation.max_tokens:
+                cohort.drop(key)
+                yield key, Delta(None, None, "length")
+        if not cohort.rows:
+            return
+        try:
+            self._use(next(iter(cohort.rows.values())).generation.adapter)
+            logits = cohort.forward()  # (B, V)
+        except FAILURES as error:
+            for key in list(cohort.rows):
+                cohort.drop(key)
+                yield key, error
+            return
+        for row, (key, opened) in zip(logits, list(cohort.rows.items()), strict=True):
+            delta = self._draw(opened, row)
+            if delta.finish:
+                cohort.drop(key)
+            yield key, delta
+
+    def _begin(self, key: str, opened: Open) -> Delta:
+        """Compute the prompt, and the first token."""
+        wanted = opened.generation
+        if wanted.max_tokens < 1:
+            return Delta(None, None, "length")
+        self._use(wanted.adapter)
+        name = wanted.adapter.name if wanted.adapter else None
+        known, layers = self._prompts.longest(name, wanted.prompt)
+        cache = DynamicCache(layers, config=self._model.config)
+        out = self._model(input_ids=torch.tensor([wanted.prompt[known:]]), past_key_values=cache, logits_to_keep=1)
+        plain = all(type(layer) is DynamicLayer for layer in cache.layers)  # others can't be padded, cut or shared
+        if plain:
+            self._prompts.remember(name, wanted.prompt, _layers(cache))
+        delta = self._draw(opened, out.logits[0, -1].float())
+        if not delta.finish:
+            cohort = self._cohorts.get(name) if plain else None
+            if cohort is None:
+                self._cohorts[name if plain else key] = Cohort(self._model, key, opened, cache)
+            else:
+                cohort.admit(key, opened, _layers(cache))
+        return delta
+
+    def _tidy(self) -> None:
+        self._cohorts = {name: cohort for name, cohort in self._cohorts.items() if cohort.rows}
+
+
+class Cohort:
+    """Generations that share a cache, a row each. They end at the same column; a shorter one has padding before it,
+    which it never sees."""
+
+    def __init__(self, model: PreTrainedModel, key: str, opened: Open, cache: DynamicCache) -> None:
+        self._model = model
+        self._cache = cache
+        self._order = [key]  # of the cache's rows; one that was dropped stays until the next forward
+        self.rows = {key: opened}
+
+    def drop(self, key: str) -> None:
+        self.rows.pop(key, None)
+
+    def admit(self, key: str, opened: Open, layers: Layers) -> None:
+        self._let_go()
+        mine = _layers(self._cache)
+        longest = max(mine[0][0].shape[2], layers[0][0].shape[2])
+        both = [
+            (_below(k, new_k, longest), _below(v, new_v, longest))
+            for (k, v), (new_k, new_v) in zip(mine, layers, strict=True)
+        ]
+        self._cache = DynamicCache(both, config=self._model.config)
+        self._order.append(key)
+        self.rows[key] = opened
+
+    def forward(self) -> torch.Tensor:
+        """Logits (B, V) after the newest token of each row, in the order of `rows`."""
+        self._let_go()
+        opened = [self.rows[key] for key in self._order]
+        newest = torch.tensor([[one.produced[-1]] for one in opened])  # (B, 1)
+        if len(opened) == 1:
+            out = self._model(input_ids=newest, past_key_values=self._cache, logits_to_keep=1)
+        else:
+            lengths = torch.tensor([one.length for one in opened])  # (B,)
+            columns = torch.arange(int(lengths.max()) + 1)  # (L + 1,)
+            seen = columns >= lengths.max() - lengths[:, None]  # (B, L + 1): not the padding
+            out = self._model(
+                input_ids=newest, attention_mask=seen.long(), position_ids=lengths[:, None],
+                past_key_values=self._cache, logits_to_keep=1,
+            )  # fmt: skip
+        logits: torch.Tensor = out.logits[:, -1].float()  # (B, V)
+        return logits
+
+    def _let_go(self) -> None:
+        """Take rows that were dropped out of the cache, and columns that nobody fills any more."""
+        if list(self.rows) == self._order or not self.rows:
+            return
+        kept = torch.tensor([i for i, key in enumerate(self._order) if key in self.rows])
+        self._order = list(self.rows)
+        longest = max(one.length for one in self.rows.values())
+        left = [(k[kept, :, -longest:], v[kept, :, -longest:]) for k, v in _layers(self._cache)]
+        self._cache = DynamicCache(left, config=self._model.config)
+
+
+def _layers(cache: DynamicCache) -> Layers:
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _below(x: torch.Tensor, y: torch.Tensor, length: int) -> torch.Tensor:
+    """The rows of both, (B, G, L, D) and (C, G, M, D), with zeros before what is shorter: (B + C, G, length, D)."""
+    return torch.cat([torch.nn.functional.pad(each, (0, 0, length - each.shape[2], 0)) for each in (x, y)])
+
+
+def _in_common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Tokens that both begin with."""
+    for i, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return i
+    return min(len(a), len(b))
+
+
+def _bytes(known: tuple[str | None, list[int], Layers]) -> int:
+    return sum(k.nbytes + v.nbytes for k, v in known[2])
+
+
+def _generator(seed: int | None) -> torch.Generator:
+    random = torch.Generator()
+    if seed is None:
+        random.seed()
+    else:
+        random.manual_seed(seed % 2**63)
+    return random
