@@ -62,6 +62,9 @@ class Prompts:
         while sum(map(_bytes, self._known)) > _REMEMBERED_BYTES:
             self._known.pop(0)
 
+    def clear(self) -> None:
+        self._known = []
+
     def forget(self, adapter: str) -> None:
         self._known = [one for one in self._known if one[0] != adapter]
 

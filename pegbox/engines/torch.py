@@ -54,6 +54,10 @@ class TorchEngine:
             self._peft.delete_adapter(name)
             self._active = ""  # PEFT may have switched by itself: switch anew at the next use
 
+    def forget_prompts(self) -> None:
+        """Give back what former prompts left in memory."""
+        self._prompts.clear()
+
     def close(self) -> None:
         self._peft = None
         self._base = None
