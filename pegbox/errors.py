@@ -16,6 +16,9 @@ PegboxError
 │                             TableError, a table that can't be read; data/mending/changes.py OutputError)
 ├── RenderError               a conversation that the model's chat template refuses
 ├── EngineError               the engine process died or refused a request
+├── EgressError               a request to an address that a user named
+│   ├── EgressRefused         the rules forbid it, and what to write instead
+│   └── EgressFailed          nobody answered in time
 └── CommandFailed             the command line can't go on (its leaf Unreachable, in cli/client.py: no server there)
 
 Domain code raises these; `api/errors.py` translates them to HTTP in one place.
@@ -99,6 +102,18 @@ class RenderError(PegboxError):
 
 
 class EngineError(PegboxError):
+    pass
+
+
+class EgressError(PegboxError):
+    pass
+
+
+class EgressRefused(EgressError):  # noqa: N818
+    pass
+
+
+class EgressFailed(EgressError):  # noqa: N818
     pass
 
 

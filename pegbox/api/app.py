@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from pegbox import __version__
 from pegbox.adapters import Adapters
-from pegbox.api import chat, completions, errors, files, fine_tuning, models, receipt
+from pegbox.api import chat, completions, errors, files, fine_tuning, models, receipt, webhooks
 from pegbox.api.deps import Parts
 from pegbox.api.shell import Shell
 from pegbox.auth import Keys
@@ -83,7 +83,7 @@ def create_app(settings: Settings) -> Server:
 
     app = FastAPI(title="pegbox", version=__version__, lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.state.parts = Parts(settings, desk, pool, workers)
-    for room in (files, fine_tuning, receipt, models, chat, completions):
+    for room in (files, fine_tuning, receipt, models, chat, completions, webhooks):
         app.include_router(room.router)
     app.add_api_route("/healthz", _healthz, methods=["GET"])
     errors.install(app)
