@@ -6,7 +6,8 @@ PegboxError
 │   ├── Unauthorized          401  no key, or a wrong one
 │   ├── NotFound              404  no such file, job, model
 │   ├── BodyTooLarge          413  more bytes than the setting allows
-│   └── Overloaded            429  more generations in flight than the engine takes
+│   ├── Overloaded            429  more generations in flight than the engine takes
+│   └── Unavailable           503  the server is shutting down; another try may find the next one
 ├── JobFailure                a job ends as "failed"; becomes the job's `error` object
 ├── QueueError
 │   ├── IllegalMove           the table of moves has no such arrow
@@ -65,6 +66,10 @@ class BodyTooLarge(RequestError):  # noqa: N818
 class Overloaded(RequestError):  # noqa: N818
     status = 429
     type = "rate_limit_error"
+
+
+class Unavailable(RequestError):  # noqa: N818
+    status = 503
 
 
 class JobFailure(PegboxError):  # noqa: N818

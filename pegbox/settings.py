@@ -50,6 +50,14 @@ class Settings(BaseSettings):
     )
     webhook_http: bool = Field(False, description="webhooks to those networks may be plain http")
 
+    log: str = Field("text", pattern=r"^(text|json)$", description="form of the log on standard error: text or json")
+    log_level: str = Field(
+        "info", pattern=r"^(debug|info|warning|error)$", description="least level that is logged; debug may show data"
+    )
+    metrics_open: bool = Field(False, description="`GET /metrics` without a key")
+    min_free_bytes: int = Field(256 * MIB, ge=0, description="`GET /readyz` says no when the disk has less room")
+    shutdown_seconds: float = Field(10.0, ge=0, description="time for answers in the making when the server is ended")
+
     @field_validator("webhook_networks")
     @classmethod
     def _networks_can_be_read(cls, text: str | None) -> str | None:

@@ -7,11 +7,13 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Query, Request
 from pydantic import ValidationError
 
+from pegbox.api.drain import Drain
 from pegbox.api.errors import from_validation
 from pegbox.data import strict_json
 from pegbox.engines.pool import EnginePool
 from pegbox.errors import InvalidRequest
 from pegbox.jobs.submit import Desk
+from pegbox.notify.deliver import Deliverer
 from pegbox.queue.worker import Worker
 from pegbox.settings import Settings
 from pegbox.storage.paging import Slice
@@ -30,6 +32,8 @@ class Parts:
     desk: Desk
     pool: EnginePool
     workers: tuple[Worker, ...]
+    threads: tuple[Worker | Deliverer, ...]  # the workers and whoever else must live
+    drain: Drain
 
     def wake_workers(self) -> None:
         for worker in self.workers:

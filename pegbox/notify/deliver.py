@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, select
 
+from pegbox import metrics
 from pegbox.egress import Lookup, Rules, system_lookup
 from pegbox.jobs import records
 from pegbox.jobs.records import checkpoint
@@ -83,9 +84,11 @@ class Deliverer:
     def _deliver(self, delivery: Delivery) -> None:
         try:
             outcome = self._attempt(delivery)
+            by = "mail" if delivery.endpoint_id is None else "webhook"
+            metrics.DELIVERIES.labels(by, "delivered" if outcome.error is None else "failed").inc()
             if outcome.error is not None:
-                by = delivery.endpoint_id or "mail"
-                log.warning("%s about %s was not delivered: %s", by, delivery.ending.job_id, outcome.error)
+                to = delivery.endpoint_id or by
+                log.warning("%s about %s was not delivered: %s", to, delivery.ending.job_id, outcome.error)
             outbox.note(self._desk.db, delivery, outcome, self._waits)
             if outcome.final and delivery.endpoint_id is not None:
                 endpoints.disable(self._desk.db, delivery.endpoint_id)
