@@ -11,6 +11,7 @@ import pytest
 from conftest import KEY, Server, ServerMaker, finished, rows, upload_bytes
 from following import jsonl, wait_for
 from openai import OpenAI
+from pysqlite3 import dbapi2
 from receiver import Got, Receiver, receiving, status
 from sqlalchemy import select, update
 
@@ -24,9 +25,11 @@ from pegbox.notify.deliver import Deliverer
 from pegbox.queue import outbox, store
 from pegbox.queue.states import Status
 from pegbox.settings import Settings
+from pegbox.storage import db as db_module
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import Database
 from pegbox.storage.tables import deliveries, webhook_endpoints
+from pegbox.storage.tables import outbox as outbox_table
 from pegbox.wire.webhooks import CreateEndpoint, UpdateEndpoint
 
 LOCAL = {"PEGBOX_WEBHOOK_NETWORKS": "127.0.0.0/8", "PEGBOX_WEBHOOK_HTTP": "true"}
@@ -394,3 +397,32 @@ def test_the_command_line_does_all_of_it(client: OpenAI, shared: Server, receive
     assert job in pegbox(shared, "webhooks", "deliveries", endpoint)[0]
     assert pegbox(shared, "webhooks", "delete", endpoint)[2] == 0
     assert list(client.webhooks.list()) == []
+
+
+# --- from an older server --------------------------------------------------------------------------------------
+
+
+def test_mail_that_waited_in_an_older_database_is_sent_and_old_stories_are_not(tmp_path: Path) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import create_engine, text
+
+    old = create_engine(f"sqlite+pysqlite:///{tmp_path / 'pegbox.db'}", module=dbapi2)
+    config = Config()
+    config.set_main_option("script_location", str(Path(db_module.__file__).parent / "migrations"))
+    with old.begin() as tx:
+        config.attributes["connection"] = tx
+        command.upgrade(config, "0002")
+        job = "INSERT INTO jobs (id, status, created_at, finished_at, attempt) VALUES ('j', 'failed', 1, 77, 0)"
+        row = "INSERT INTO outbox (job_id, kind, attempts, not_before, delivered_at) VALUES ('j', 'failed', 0, {}, {})"
+        for statement in (job, row.format(5, "NULL"), row.format(5, 80), row.format(1e18, "NULL")):
+            tx.execute(text(statement))
+    old.dispose()
+    db = Database(tmp_path / "pegbox.db")
+    with db.read() as tx:
+        found = [(one.kind, one.created_at, one.routed_at) for one in tx.execute(select(outbox_table)).all()]
+    assert found == [("failed", 77, None), ("failed", 77, 77), ("failed", 77, 77)]
+    assert outbox.route(db, lambda _tx, _ending: [None]) == 1
+    (delivery,) = outbox.claim(db, (), 10)
+    assert (delivery.ending.job_id, delivery.endpoint_id) == ("j", None)
+    db.close()
