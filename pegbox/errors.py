@@ -6,7 +6,8 @@ PegboxError
 │   ├── Unauthorized          401  no key, or a wrong one
 │   ├── NotFound              404  no such file, job, model
 │   ├── BodyTooLarge          413  more bytes than the setting allows
-│   └── Overloaded            429  more generations in flight than the engine takes
+│   ├── Overloaded            429  more generations in flight than the engine takes
+│   └── Unavailable           503  the server is shutting down; another try may find the next one
 ├── JobFailure                a job ends as "failed"; becomes the job's `error` object
 ├── QueueError
 │   ├── IllegalMove           the table of moves has no such arrow
@@ -16,6 +17,9 @@ PegboxError
 │                             TableError, a table that can't be read; data/mending/changes.py OutputError)
 ├── RenderError               a conversation that the model's chat template refuses
 ├── EngineError               the engine process died or refused a request
+├── EgressError               a request to an address that a user named
+│   ├── EgressRefused         the rules forbid it, and what to write instead
+│   └── EgressFailed          nobody answered in time
 └── CommandFailed             the command line can't go on (its leaf Unreachable, in cli/client.py: no server there)
 
 Domain code raises these; `api/errors.py` translates them to HTTP in one place.
@@ -64,6 +68,10 @@ class Overloaded(RequestError):  # noqa: N818
     type = "rate_limit_error"
 
 
+class Unavailable(RequestError):  # noqa: N818
+    status = 503
+
+
 class JobFailure(PegboxError):  # noqa: N818
     """Ends a job as failed. `code`, `message` and `param` are what the job's `error` shows."""
 
@@ -99,6 +107,18 @@ class RenderError(PegboxError):
 
 
 class EngineError(PegboxError):
+    pass
+
+
+class EgressError(PegboxError):
+    pass
+
+
+class EgressRefused(EgressError):  # noqa: N818
+    pass
+
+
+class EgressFailed(EgressError):  # noqa: N818
     pass
 
 

@@ -14,6 +14,9 @@ _PREFIXES = {
     "chat": "chatcmpl-",
     "completion": "cmpl-",
     "call": "call_",
+    "webhook": "whe_",
+    "told": "evt_",
+    "delivery": "whd_",
 }
 _SUFFIX_LIMIT = 64
 

@@ -1,12 +1,14 @@
 """The server's settings: environment variables `PEGBOX_*`, read once at start."""
 
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+Network = IPv4Network | IPv6Network
 
 
 class Settings(BaseSettings):
@@ -43,6 +45,30 @@ class Settings(BaseSettings):
     mail_from: str = Field("pegbox@localhost", description="sender of the mail")
     mail_to: str | None = Field(None, description="address that is told when a job ends")
 
+    webhook_networks: str | None = Field(
+        None, description="private networks that webhooks may reach, as `10.1.0.0/16,fd00::/8`; else the internet only"
+    )
+    webhook_http: bool = Field(False, description="webhooks to those networks may be plain http")
+
+    log: str = Field("text", pattern=r"^(text|json)$", description="form of the log on standard error: text or json")
+    log_level: str = Field(
+        "info", pattern=r"^(debug|info|warning|error)$", description="least level that is logged; debug may show data"
+    )
+    metrics_open: bool = Field(False, description="`GET /metrics` without a key")
+    min_free_bytes: int = Field(256 * MIB, ge=0, description="`GET /readyz` says no when the disk has less room")
+    shutdown_seconds: float = Field(10.0, ge=0, description="time for answers in the making when the server is ended")
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _networks_can_be_read(cls, text: str | None) -> str | None:
+        _networks(text)
+        return text
+
+    @property
+    def webhook_reach(self) -> tuple[Network, ...]:
+        """What webhooks may reach beside the public internet."""
+        return _networks(self.webhook_networks)
+
     @property
     def cpu_threads(self) -> int:
         """Threads for a child process: as set, or all that this process may use (a container's share, too)."""
@@ -57,6 +83,11 @@ class Settings(BaseSettings):
     def models(self) -> Path:
         """The folder of base models, absolute."""
         return self.models_dir.expanduser().resolve()
+
+
+def _networks(text: str | None) -> tuple[Network, ...]:
+    """Raises ValueError for what is no network, and for one with bits set beyond its prefix."""
+    return tuple(ip_network(part.strip()) for part in (text or "").split(",") if part.strip())
 
 
 def _usable_threads() -> int:

@@ -8,17 +8,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Row, Table, delete, select, update
 
 from pegbox.errors import IllegalMove, JobFailure, LostRace
 from pegbox.queue import outbox, store
+from pegbox.queue.outbox import Ending, Outcome
 from pegbox.queue.states import MOVES, Failure, QueuedJob, Status, diagram, is_final
 from pegbox.queue.store import LEASE_SECONDS, Event
 from pegbox.queue.worker import Lease, Worker
 from pegbox.storage.db import Database
-from pegbox.storage.tables import events, jobs
+from pegbox.storage.tables import deliveries, delivery_attempts, events, jobs
 from pegbox.storage.tables import outbox as outbox_table
 
 ALLOWED = {
@@ -351,42 +353,117 @@ def test_events_of_a_kind_are_counted(db: Database) -> None:
 # --- the outbox ----------------------------------------------------------------------------------------------
 
 
-def test_endings_are_due_until_delivered(db: Database) -> None:
+def by_mail(_tx: object, _ending: Ending) -> list[str | None]:
+    return [None]
+
+
+def routed(db: Database, *names: str) -> None:
+    for name in names:
+        at(db, Status.FAILED, name)
+    outbox.route(db, by_mail)
+
+
+def rows_of(db: Database, table: Table) -> list[Row[Any]]:
+    with db.read() as tx:
+        return list(tx.execute(select(table).order_by(table.c.seq)))
+
+
+def test_an_ending_is_routed_once_and_each_receiver_has_a_delivery(db: Database) -> None:
     at(db, Status.FAILED, "a")
     at(db, Status.CANCELLED, "b")
-    first, second = outbox.due(db)
-    assert [(e.job_id, e.status, e.attempts) for e in (first, second)] == [
-        ("a", Status.FAILED, 0),
-        ("b", Status.CANCELLED, 0),
-    ]
-    outbox.delivered(db, first)
-    assert outbox.due(db) == [second]
+    routed: list[tuple[str, Status]] = []
+
+    def receivers(_tx: object, ending: Ending) -> list[str | None]:
+        routed.append((ending.job_id, ending.status))
+        return [None] if ending.job_id == "a" else []
+
+    assert [outbox.route(db, receivers), outbox.route(db, receivers)] == [2, 0]
+    assert routed == [("a", Status.FAILED), ("b", Status.CANCELLED)]
+    (delivery,) = outbox.claim(db, (), 10)
+    assert (delivery.ending.job_id, delivery.endpoint_id, delivery.attempts) == ("a", None, 0)
+    assert delivery.ending.event_id.startswith("evt_")
+
+
+def test_a_delivery_in_hand_is_nobody_elses_until_its_holder_is_given_up(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routed(db, "a")
+    (first,) = outbox.claim(db, (), 10)
+    assert outbox.claim(db, (), 10) == []
+    now = time.time()
+    monkeypatch.setattr(outbox.time, "time", lambda: now + outbox.HOLD_SECONDS + 1)
+    assert outbox.claim(db, (), 10) == [first]
+
+
+def test_one_delivery_a_receiver_at_a_time_and_none_for_a_busy_one(db: Database) -> None:
+    routed(db, "a", "b")
+    assert outbox.claim(db, {None}, 10) == []
+    assert outbox.claim(db, (), 0) == []
+    (first,) = outbox.claim(db, (), 10)
+    outbox.note(db, first, Outcome(3))
+    (second,) = outbox.claim(db, (), 10)
+    assert [first.ending.job_id, second.ending.job_id] == ["a", "b"]
+
+
+def test_two_servers_never_take_the_same_delivery(db: Database, tmp_path: Path) -> None:
+    for i in range(20):
+        at(db, Status.FAILED, f"j{i}")
+    other = Database(tmp_path / "pegbox.db")
+
+    def drain(side: Database) -> list[str]:
+        taken = []
+        outbox.route(side, by_mail)
+        while got := outbox.claim(side, (), 10):
+            taken += [one.id for one in got]
+            for one in got:
+                outbox.note(side, one, Outcome(1))
+        return taken
+
+    with ThreadPoolExecutor() as pool:
+        both = [name for names in pool.map(drain, (db, other)) for name in names]
+    other.close()
+    assert len(both) == len(set(both)) == len(rows_of(db, deliveries)) == 20
 
 
 def test_a_failed_attempt_waits_longer_each_time_and_at_last_for_ever(db: Database) -> None:
-    at(db, Status.FAILED, "a")
+    routed(db, "a")
     waits = (0.0, 100.0)
-    (ending,) = outbox.due(db)
-    outbox.postpone(db, ending, "refused", waits)
-    (ending,) = outbox.due(db)
-    assert ending.attempts == 1
+    (delivery,) = outbox.claim(db, (), 10)
+    outbox.note(db, delivery, Outcome(7, "refused", 503), waits)
+    (delivery,) = outbox.claim(db, (), 10)
+    assert delivery.attempts == 1
     before = time.time()
-    outbox.postpone(db, ending, "x" * 1000, waits)
-    assert outbox.due(db) == []
-    with db.read() as tx:
-        row = tx.execute(select(outbox_table)).one()
-    assert before + 100 <= row.not_before <= time.time() + 100
-    assert row.last_error == "x" * 500
-    outbox.postpone(db, replace(ending, attempts=2), "gave up", waits)
-    with db.read() as tx:
-        row = tx.execute(select(outbox_table)).one()
-    assert (row.attempts, row.delivered_at) == (3, None)
-    assert row.not_before > before + 10**9
+    outbox.note(db, delivery, Outcome(8, "x" * 1000), waits)
+    assert outbox.claim(db, (), 10) == []
+    (row,) = rows_of(db, deliveries)
+    assert before + 90 <= row.not_before <= time.time() + 110  # ten per cent of jitter either way
+    outbox.note(db, replace(delivery, attempts=2), Outcome(9, "gave up"), waits)
+    (row,) = rows_of(db, deliveries)
+    assert (row.attempts, row.delivered_at, row.not_before) == (3, None, None)
+    tried = [(row.milliseconds, row.status_code, row.error) for row in rows_of(db, delivery_attempts)]
+    assert tried == [(7, 503, "refused"), (8, None, "x" * 500), (9, None, "gave up")]
 
 
-def test_the_back_off_grows_to_about_a_day() -> None:
-    assert list(outbox.BACK_OFF) == sorted(outbox.BACK_OFF)
-    assert 18 * 3600 < sum(outbox.BACK_OFF) < 30 * 3600
+def test_who_wants_no_more_is_not_asked_again(db: Database) -> None:
+    routed(db, "a")
+    (delivery,) = outbox.claim(db, (), 10)
+    outbox.note(db, delivery, Outcome(1, "gone", 410, final=True))
+    (row,) = rows_of(db, deliveries)
+    assert (row.not_before, row.delivered_at) == (None, None)
+
+
+def test_a_delivery_that_vanished_meanwhile_is_not_noted(db: Database) -> None:
+    routed(db, "a")
+    (delivery,) = outbox.claim(db, (), 10)
+    with db.write() as tx:
+        tx.execute(delete(deliveries))
+    outbox.note(db, delivery, Outcome(1))
+    assert rows_of(db, delivery_attempts) == []
+
+
+def test_the_attempts_spread_over_a_day() -> None:
+    assert outbox.SCHEDULE == (0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
+    assert sum(outbox.WAITS) == 24 * 3600
 
 
 # --- the worker ----------------------------------------------------------------------------------------------

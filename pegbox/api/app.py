@@ -1,6 +1,6 @@
 """The composition root: every part is made here, once, and handed to those who use it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -10,10 +10,23 @@ from starlette.types import ASGIApp
 
 from pegbox import __version__
 from pegbox.adapters import Adapters
-from pegbox.api import chat, completions, errors, files, fine_tunes, fine_tuning, models, receipt
+from pegbox.api import (
+    chat,
+    completions,
+    errors,
+    files,
+    fine_tunes,
+    fine_tuning,
+    health,
+    models,
+    receipt,
+    webhooks,
+)
 from pegbox.api.deps import Parts
+from pegbox.api.drain import Drain
 from pegbox.api.event_stream import Feed
 from pegbox.api.shell import Shell
+from pegbox.api.watch import Watch
 from pegbox.auth import Keys
 from pegbox.catalog.models import Catalog
 from pegbox.engines.pool import EnginePool, PoolSettings
@@ -36,6 +49,7 @@ class Server:
     """A server that is assembled and not yet running."""
 
     app: ASGIApp
+    begin_shutdown: Callable[[], None]  # at once: what is in flight goes on for a while, trainers save and end
     new_key: str | None  # minted at the first start; shown once
 
 
@@ -63,6 +77,13 @@ def create_app(settings: Settings) -> Server:
         ),
     )
     threads: tuple[Worker | Deliverer, ...] = (*workers, Deliverer(desk, settings))
+    drain = Drain(settings.shutdown_seconds)
+
+    def begin_shutdown() -> None:
+        drain.begin()
+        for worker in workers:  # all at once, because each may have a run to stop
+            worker.ask_to_close()
+
     keys = Keys(db)
     new_key = keys.ensure(settings.api_key.get_secret_value() if settings.api_key else None)
 
@@ -74,8 +95,7 @@ def create_app(settings: Settings) -> Server:
         for thread in threads:
             thread.start()
         yield
-        for worker in workers:  # all at once, because each may have a run to stop
-            worker.ask_to_close()
+        begin_shutdown()
         for thread in threads:
             thread.close()
         pool.close()
@@ -83,14 +103,9 @@ def create_app(settings: Settings) -> Server:
         lock.close()
 
     app = FastAPI(title="pegbox", version=__version__, lifespan=lifespan, openapi_url=None, redirect_slashes=False)
-    app.state.parts = Parts(settings, desk, pool, workers, Feed(db))
-    for room in (files, fine_tuning, fine_tunes, receipt, models, chat, completions):
+    app.state.parts = Parts(settings, desk, pool, workers, threads, drain, Feed(db, drain))
+    for room in (fine_tuning, files, fine_tunes, receipt, models, chat, completions, webhooks, health):
         app.include_router(room.router)
     app.include_router(models.engines)
-    app.add_api_route("/healthz", _healthz, methods=["GET"])
     errors.install(app)
-    return Server(Shell(app, keys, settings), new_key)
-
-
-def _healthz() -> dict[str, str]:
-    return {"status": "ok", "version": __version__}
+    return Server(Watch(Shell(app, keys, settings)), begin_shutdown, new_key)

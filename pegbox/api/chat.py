@@ -21,7 +21,7 @@ from pegbox.data import toolcalls
 from pegbox.data.formats import FormatError, ToolCall
 from pegbox.engines.base import Generation
 from pegbox.engines.front import chat_request
-from pegbox.engines.writer import Piece, write
+from pegbox.engines.writer import Piece
 from pegbox.errors import InvalidRequest
 from pegbox.wire import chat as wire
 
@@ -70,7 +70,7 @@ async def _answer(request: wire.CreateChat, http: Request, parts: Parts) -> Resp
     asked = await generate.in_thread(partial(_understand, request, parts))
     if request.stream:
         return await _stream(asked, parts)
-    chat = await generate.while_connected(http, lambda gone: _whole(asked, parts, gone))
+    chat = await generate.while_connected(http, parts.drain, lambda gone: _whole(asked, parts, gone))
     return JSONResponse(chat.model_dump())
 
 
@@ -200,7 +200,7 @@ def _top(asked: Asked, token: int, logprob: float) -> wire.TopLogprob:
 
 
 async def _stream(asked: Asked, parts: Parts) -> StreamingResponse:
-    return await generate.stream_events(_chunks(asked, parts))
+    return await generate.stream_events(_chunks(asked, parts), parts.drain)
 
 
 def _chunks(asked: Asked, parts: Parts) -> Iterator[wire.Chunk]:
@@ -209,8 +209,8 @@ def _chunks(asked: Asked, parts: Parts) -> Iterator[wire.Chunk]:
         engine = generate.engine_of(parts, asked.target)
         for index, generation in enumerate(asked.generations):
             yield _chunk(asked, index, wire.Delta(role="assistant", content=""))
-            writing = write(engine, generation, asked.target.template, asked.stops, gap=asked.gap)
-            with closing(writing):  # type: ignore[type-var]
+            writing = generate.written(engine, generation, asked.target.template, asked.stops, gap=asked.gap)
+            with closing(writing):
                 for piece in _after_calls(asked, index, writing):
                     if isinstance(piece, wire.Chunk):
                         yield piece

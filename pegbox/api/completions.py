@@ -20,7 +20,7 @@ from pegbox.api.router import new_router
 from pegbox.data.template import Template
 from pegbox.engines.base import Generation, TokenScore
 from pegbox.engines.front import completion_request
-from pegbox.engines.writer import Piece, write
+from pegbox.engines.writer import Piece
 from pegbox.errors import InvalidRequest
 from pegbox.wire import completions as wire
 
@@ -59,8 +59,8 @@ async def create_for_engine(engine: str, http: Request, parts: ServerParts) -> R
 async def _answer(request: wire.CreateCompletion, http: Request, parts: Parts) -> Response:
     asked = await generate.in_thread(partial(_understand, request, parts))
     if request.stream:
-        return await generate.stream_events(_chunks(asked, parts))
-    done = await generate.while_connected(http, lambda gone: _whole(asked, parts, gone))
+        return await generate.stream_events(_chunks(asked, parts), parts.drain)
+    done = await generate.while_connected(http, parts.drain, lambda gone: _whole(asked, parts, gone))
     return JSONResponse(done.model_dump())
 
 
@@ -187,7 +187,7 @@ def _chunks(asked: Asked, parts: Parts) -> Iterator[wire.Completion]:
     with parts.pool.slots:
         engine = generate.engine_of(parts, asked.target)
         for index, generation in enumerate(asked.generations):
-            with closing(write(engine, generation, asked.target.template, asked.stops)) as writing:  # type: ignore[type-var]
+            with closing(generate.written(engine, generation, asked.target.template, asked.stops)) as writing:
                 offset = 0
                 for piece in writing:
                     produced += piece.token is not None

@@ -7,12 +7,14 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Query, Request
 from pydantic import ValidationError
 
+from pegbox.api.drain import Drain
 from pegbox.api.errors import from_validation
 from pegbox.api.event_stream import Feed
 from pegbox.data import strict_json
 from pegbox.engines.pool import EnginePool
 from pegbox.errors import InvalidRequest
 from pegbox.jobs.submit import Desk
+from pegbox.notify.deliver import Deliverer
 from pegbox.queue.worker import Worker
 from pegbox.settings import Settings
 from pegbox.storage.paging import Slice
@@ -31,6 +33,8 @@ class Parts:
     desk: Desk
     pool: EnginePool
     workers: tuple[Worker, ...]
+    threads: tuple[Worker | Deliverer, ...]  # the workers and whoever else must live
+    drain: Drain
     feed: Feed
 
     def wake_workers(self) -> None:

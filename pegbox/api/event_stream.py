@@ -12,6 +12,7 @@ from anyio import to_thread
 from sqlalchemy import func, select
 from starlette.responses import StreamingResponse
 
+from pegbox.api.drain import Drain
 from pegbox.jobs import records
 from pegbox.jobs.records import ToldEvent
 from pegbox.queue.states import is_final
@@ -24,16 +25,24 @@ ALIVE_SECONDS = 15.0  # between two signs of life on a silent stream, so that no
 _PAGE = 1_000  # events read at once
 
 
+class ServerClosingError(Exception):
+    """The server ends before the job does; whoever follows may ask again."""
+
+
 class Feed:
     """Tells streams when their job has news."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, drain: Drain) -> None:
         self._db = db
+        self._drain = drain
         self._bells: defaultdict[str, set[asyncio.Event]] = defaultdict(set)  # by job
         self._looking: asyncio.Task[None] | None = None
 
     async def follow(self, job_id: str) -> AsyncIterator[ToldEvent | None]:
-        """All events of a job, oldest first; ends when the job has ended. None is a sign of life."""
+        """All events of a job, oldest first; ends when the job has ended. None is a sign of life.
+
+        Raises ServerClosingError when the server ends first.
+        """
         bell = asyncio.Event()
         self._bells[job_id].add(bell)
         if self._looking is None:
@@ -48,6 +57,8 @@ class Feed:
                     yield event
                 if over:
                     return
+                if self._drain.begun:
+                    raise ServerClosingError
                 if len(news) < _PAGE and not await _rings(bell):
                     yield None
         finally:
@@ -75,7 +86,7 @@ class Feed:
             await asyncio.sleep(LOOK_SECONDS)
             told = await to_thread.run_sync(self._told_since, before)
             before, latest = latest, max([latest, *told.values()])
-            for job_id in told.keys() & self._bells.keys():
+            for job_id in self._bells.keys() if self._drain.begun else told.keys() & self._bells.keys():
                 for bell in self._bells[job_id]:
                     bell.set()
 
@@ -102,8 +113,9 @@ def respond(feed: Feed, job_id: str, to_wire: Callable[[ToldEvent], Response]) -
     """The stream of a job that exists."""
 
     async def lines() -> AsyncIterator[str]:
-        async for event in feed.follow(job_id):
-            yield ": waiting\n\n" if event is None else f"data: {to_wire(event).model_dump_json()}\n\n"
-        yield "data: [DONE]\n\n"
+        with suppress(ServerClosingError):  # no [DONE]: there is more to come
+            async for event in feed.follow(job_id):
+                yield ": waiting\n\n" if event is None else f"data: {to_wire(event).model_dump_json()}\n\n"
+            yield "data: [DONE]\n\n"
 
     return StreamingResponse(lines(), media_type="text/event-stream", headers={"cache-control": "no-cache"})

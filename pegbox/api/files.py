@@ -10,6 +10,7 @@ from urllib.parse import quote
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
+from pegbox import metrics
 from pegbox.api.deps import Paging, ServerParts, page, paging
 from pegbox.api.router import new_router
 from pegbox.api.upload import Upload, receive_upload
@@ -47,6 +48,7 @@ async def create(request: Request, parts: ServerParts) -> wire.File:
     except BaseException:
         upload.written.unlink(missing_ok=True)
         raise
+    metrics.UPLOAD_BYTES.inc(file.bytes)
     return to_wire(file)
 
 

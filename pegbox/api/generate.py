@@ -4,7 +4,8 @@ streamed, and that nobody generates for a client who has gone."""
 import json
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -16,15 +17,16 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from pegbox import __version__
+from pegbox import __version__, metrics
 from pegbox.adapters import Adapter
 from pegbox.api.deps import Parts
+from pegbox.api.drain import Drain
 from pegbox.api.errors import body_of
 from pegbox.data.template import Template
 from pegbox.engines.base import AdapterRef, Engine, Generation, Sampling
 from pegbox.engines.front import serving_template
 from pegbox.engines.writer import Piece, write
-from pegbox.errors import EngineError, InvalidRequest, NotFound, RequestError
+from pegbox.errors import EngineError, InvalidRequest, NotFound, RequestError, Unavailable
 from pegbox.wire.chat import CreateChat, Usage
 from pegbox.wire.completions import CreateCompletion
 
@@ -141,12 +143,41 @@ def answer_whole(
     """One answer; cut short, with nobody to see it, once `gone` is set."""
     pieces: list[Piece] = []
     engine = engine_of(parts, target)
-    with closing(write(engine, generation, target.template, stops, gap=gap)) as writing:  # type: ignore[type-var]
+    with closing(written(engine, generation, target.template, stops, gap=gap)) as writing:
         for piece in writing:
             pieces.append(piece)
             if gone.is_set():
                 break
     return Written("".join(p.text for p in pieces), tuple(pieces), pieces[-1].finish or "stop")
+
+
+def written(
+    engine: Engine, generation: Generation, template: Template, stops: tuple[str, ...], *, gap: str = ""
+) -> Generator[Piece, None, None]:
+    """`write`, counted."""
+    began = at = time.perf_counter()
+    waiting = metrics.WAITING
+    metrics.PROMPT_TOKENS.inc(len(generation.prompt))
+    waiting.inc()
+    try:
+        with closing(write(engine, generation, template, stops, gap=gap)) as writing:  # type: ignore[type-var]
+            for piece in writing:
+                now = time.perf_counter()
+                if waiting is metrics.WAITING:
+                    waiting.dec()
+                    waiting = metrics.RUNNING
+                    waiting.inc()
+                    metrics.FIRST_TOKEN.observe(now - began)
+                elif piece.token is not None:
+                    metrics.NEXT_TOKEN.observe(now - at)
+                at = now
+                metrics.GENERATION_TOKENS.inc(piece.token is not None)
+                if piece.finish is not None:
+                    metrics.SUCCESS.labels(piece.finish).inc()
+                    metrics.WHOLE_ANSWER.observe(now - began)
+                yield piece
+    finally:
+        waiting.dec()
 
 
 def token_bytes(template: Template, token: int) -> bytes:
@@ -191,14 +222,17 @@ async def in_thread(work: Callable[[], Answer]) -> Answer:
     return await anyio.to_thread.run_sync(work, limiter=_threads())
 
 
-async def while_connected(request: Request, work: Callable[[threading.Event], Answer]) -> Answer:
-    """Run `work` in a thread; set its event if the client hangs up."""
+async def while_connected(request: Request, drain: Drain, work: Callable[[threading.Event], Answer]) -> Answer:
+    """Run `work` in a thread; set its event if the client hangs up. Raises Unavailable if the server ends before."""
     gone = threading.Event()
+    ended = False
     answers: list[Answer] = []
 
     async def watch() -> None:
-        while not await request.is_disconnected():  # noqa: ASYNC110 - there is no event to wait for
+        nonlocal ended
+        while not (ended or await request.is_disconnected()):
             await anyio.sleep(0.25)
+            ended = drain.over
         gone.set()
 
     async with anyio.create_task_group() as tasks:
@@ -214,22 +248,28 @@ async def while_connected(request: Request, work: Callable[[threading.Event], An
         tasks.cancel_scope.cancel()
     if failed is not None:  # raised here, because a task group would wrap it
         raise failed
+    if ended:
+        raise _ending()
     return answers[0]
 
 
-async def stream_events(chunks: Iterator[BaseModel]) -> StreamingResponse:
+async def stream_events(chunks: Iterator[BaseModel], drain: Drain) -> StreamingResponse:
     """Server-sent events. The first chunk is made before the answer begins, so that what fails early fails with a
     proper status."""
     first = await anyio.to_thread.run_sync(next, chunks, None, limiter=_threads())
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(_events(first, chunks), media_type="text/event-stream; charset=utf-8", headers=headers)
+    return StreamingResponse(
+        _events(first, chunks, drain), media_type="text/event-stream; charset=utf-8", headers=headers
+    )
 
 
-async def _events(first: BaseModel | None, chunks: Iterator[BaseModel]) -> AsyncIterator[str]:
+async def _events(first: BaseModel | None, chunks: Iterator[BaseModel], drain: Drain) -> AsyncIterator[str]:
     try:
         chunk = first
         while chunk is not None:
             yield f"data: {chunk.model_dump_json()}\n\n"
+            if drain.over:
+                raise _ending()
             chunk = await anyio.to_thread.run_sync(next, chunks, None, limiter=_threads())
         yield "data: [DONE]\n\n"
     except (EngineError, RequestError) as error:
@@ -237,6 +277,10 @@ async def _events(first: BaseModel | None, chunks: Iterator[BaseModel]) -> Async
         yield f"data: {json.dumps(body_of(broken).model_dump())}\n\n"
     finally:
         chunks.close()  # type: ignore[attr-defined] # the client may be gone: stop generating
+
+
+def _ending() -> Unavailable:
+    return Unavailable("The server is shutting down; try again in a moment.", code="server_shutting_down")
 
 
 @lru_cache

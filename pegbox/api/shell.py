@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pegbox import ids
+from pegbox import ids, logs
 from pegbox.api.errors import answer
 from pegbox.auth import Keys
 from pegbox.errors import BodyTooLarge, RequestError, Unauthorized
 from pegbox.settings import Settings
 
 log = logging.getLogger(__name__)
-_OPEN_PATHS = frozenset({"/healthz"})
+_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 _FORM_OVERHEAD = 64 * 1024
 _PREFIXLESS = re.compile(r"/fine_tuning/jobs/[^/]+/events")  # openai 0.28 forgets Azure's prefix here, and only here
 _DEPLOYMENT = re.compile(r"/v1/deployments/(.+?)/(chat/completions|completions)")
@@ -44,6 +44,7 @@ class Shell:
         self._app = app
         self._keys = keys
         self._settings = settings
+        self._open = _OPEN_PATHS | ({"/metrics"} if settings.metrics_open else set())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,7 +55,7 @@ class Shell:
         send = self._with_headers(send, sent)
         request = Request(scope)
         try:
-            if scope["path"] not in _OPEN_PATHS:
+            if scope["path"] not in self._open:
                 self._check_key(request)
             limit = self._body_limit(scope)
             _check_length(request, limit)
@@ -70,7 +71,7 @@ class Shell:
             if not sent.complete:
                 raise
             # The client has its answer (`errors._unexpected`), and keeps its connection.
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            log.exception("a request failed")
 
     def _check_key(self, request: Request) -> None:
         key = request.headers.get("api-key") or ""  # Azure's way
@@ -93,7 +94,7 @@ class Shell:
 
     def _with_headers(self, send: Send, sent: "_Sent") -> Send:
         started = time.perf_counter()
-        request_id = ids.mint("request")
+        request_id = logs.request_id.get() or ids.mint("request")
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,6 +1,9 @@
 """`pegbox serve`: start the server and say how to reach it."""
 
+import math
+import threading
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -18,8 +21,10 @@ def serve(
     settings = read_settings(data_dir=data_dir, host=host, port=port)
     import uvicorn
 
+    from pegbox import logs
     from pegbox.api.app import create_app
 
+    logs.configure(settings.log, settings.log_level)
     try:
         server = create_app(settings)
     except PegboxError as error:
@@ -27,4 +32,16 @@ def serve(
     typer.echo(f"pegbox listens on http://{settings.host}:{settings.port}/v1 and keeps its data in {settings.root}")
     if server.new_key:
         typer.echo(f"API key (shown this once; clients need it as OPENAI_API_KEY): {server.new_key}")
-    uvicorn.run(server.app, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        server.app, host=settings.host, port=settings.port, log_config=None, log_level="warning", access_log=False,
+        # Answers are ended by ourselves when their time is over; what is left then hangs.
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds) + 5,
+    )  # fmt: skip
+
+    class Uvicorn(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            # Not in the handler itself: it interrupts a thread that may hold the locks that this takes.
+            threading.Thread(target=server.begin_shutdown, name="shutdown").start()
+            super().handle_exit(sig, frame)
+
+    Uvicorn(config).run()

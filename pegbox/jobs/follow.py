@@ -4,11 +4,12 @@ Every line is taken once: what a restarted server or a resumed run says again ca
 """
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from pegbox import ids
+from pegbox import metrics as counters
 from pegbox.jobs import records
 from pegbox.jobs.best import best
 from pegbox.jobs.records import Checkpoint, Tuning
@@ -22,6 +23,15 @@ from pegbox.train.rundir import Note, RunDir, StepMetrics
 _NOT_IN_EVENTS = {"learning_rate", "trained_tokens", "seconds_left"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """How far the server's own figures have come."""
+
+    step: int
+    tokens: int
+    at: float  # time.monotonic()
+
+
 class Follower:
     """One run's reader. Starts at the beginning of the run's files, whoever read them before."""
 
@@ -31,6 +41,9 @@ class Follower:
         self._tuning = tuning
         self._run = run
         self._recipe = run.recipe()
+        before, _ = run.metrics(0)
+        last = before[-1] if before else None
+        self._counted = _Counted(last.step if last else 0, last.trained_tokens if last else 0, time.monotonic())
         self._notes_read = 0
         self._metrics_read = 0
 
@@ -41,6 +54,7 @@ class Follower:
         metrics, metrics_read = self._run.metrics(self._metrics_read)
         if not notes and not metrics:
             return
+        self._count(metrics)
         saved = [note for note in notes if note.checkpoint and not self._was_told(note)]
         for note in saved:
             self._desk.adapters.store(self._run.checkpoints / str(note.checkpoint), self._key(note.step))
@@ -59,6 +73,16 @@ class Follower:
             if adapter := self._desk.adapters.find(old.model):
                 self._desk.adapters.delete(adapter)
         self._notes_read, self._metrics_read = notes_read, metrics_read
+
+    def _count(self, new: list[StepMetrics]) -> None:
+        """Lines that an earlier process wrote are not counted again."""
+        steps = sum(m.step > self._counted.step for m in new)
+        if not steps:
+            return
+        for _ in range(steps):
+            counters.STEP_SECONDS.observe((time.monotonic() - self._counted.at) / steps)
+        counters.TRAIN_TOKENS.inc(max(0, new[-1].trained_tokens - self._counted.tokens))
+        self._counted = _Counted(new[-1].step, new[-1].trained_tokens, time.monotonic())
 
     def _was_told(self, note: Note) -> bool:
         """A run that goes on is read from its beginning: what was dropped or deleted since must not come back."""

@@ -1,1 +1,1 @@
-"""Tell people that a job has ended: drains the queue's outbox, and never harms a job."""
+"""Tell people and programs that a job has ended: drains the queue's outbox, and never harms a job."""

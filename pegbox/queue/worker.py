@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
+from pegbox import metrics
 from pegbox.errors import JobFailure, LostRace
 from pegbox.queue import store
 from pegbox.queue.states import Failure, QueuedJob, Status
@@ -63,6 +64,10 @@ class Worker:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name)
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def start(self) -> None:
         self._thread.start()
 
@@ -97,6 +102,7 @@ class Worker:
         try:
             self._handle(job, Lease(self._db, job, self._closing))
         except LostRace as lost:
+            metrics.LEASE_LOST.inc()
             log.warning("%s; dropping it", lost)
         except JobFailure as failure:
             self._fail(job, Failure(failure.code, failure.message, failure.param))

@@ -114,17 +114,62 @@ adapters = Table(
     Column("folder", String, nullable=False),  # below the data directory; PEFT format
 )
 
-# Mail to send: written in the transaction that ends a job, so that no ending goes untold.
+# What is to be told: written in the transaction that ends a job, so that no ending goes untold. Who is told of it, by
+# mail or by webhook, is a row of `deliveries` for each.
 outbox = Table(
     "outbox",
     metadata,
     _seq(),
+    Column("event_id", String, unique=True, nullable=False),  # evt_…, as receivers see it
     Column("job_id", String, nullable=False),
     Column("kind", String, nullable=False),  # the job's final status
+    Column("created_at", Integer, nullable=False),
+    Column("routed_at", Integer),  # when its deliveries were written; null = not yet
+    Index("outbox_unrouted", "routed_at", "seq"),
+)
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    _seq(),
+    Column("id", String, unique=True, nullable=False),
+    Column("project", String),  # null = of the server's one project
+    Column("name", String, nullable=False),
+    Column("url", String, nullable=False),
+    Column("event_types", JSON, nullable=False),
+    Column("secret", String, nullable=False),  # whsec_…; signing needs it as it is, so it can't be a hash
+    Column("old_secret", String),  # signs as well until …
+    Column("old_secret_until", Float),  # … unix seconds
+    Column("created_at", Integer, nullable=False),
+    Column("updated_at", Integer, nullable=False),
+    Column("disabled_at", Integer),  # null = events are sent to it
+)
+
+# One thing to tell to one receiver.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _seq(),
+    Column("id", String, unique=True, nullable=False),
+    Column("outbox_seq", Integer, ForeignKey("outbox.seq", ondelete="CASCADE"), nullable=False),
+    Column("endpoint_id", String, ForeignKey("webhook_endpoints.id", ondelete="CASCADE")),  # null = mail
     Column("attempts", Integer, nullable=False, default=0),
-    Column("not_before", Float, nullable=False),  # unix seconds
+    Column("not_before", Float),  # unix seconds of the next attempt; null = there is none, it is over
     Column("delivered_at", Integer),
-    Column("last_error", String),
+    Index("deliveries_due", "not_before"),
+    Index("deliveries_of_endpoint", "endpoint_id", "seq"),
+)
+
+delivery_attempts = Table(
+    "delivery_attempts",
+    metadata,
+    _seq(),
+    Column("delivery_id", String, ForeignKey("deliveries.id", ondelete="CASCADE"), nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("milliseconds", Integer, nullable=False),
+    Column("status_code", Integer),  # of the receiver's answer, if there was one
+    Column("error", String),  # null = delivered
+    Index("attempts_of_delivery", "delivery_id", "seq"),
 )
 
 api_keys = Table(
