@@ -14,6 +14,9 @@ _PREFIXES = {
     "chat": "chatcmpl-",
     "completion": "cmpl-",
     "call": "call_",
+    "project": "proj_",
+    "key": "key_",
+    "audit": "audit_log-",
 }
 _SUFFIX_LIMIT = 64
 

@@ -10,10 +10,12 @@ from starlette.types import ASGIApp
 
 from pegbox import __version__
 from pegbox.adapters import Adapters
-from pegbox.api import chat, completions, errors, files, fine_tuning, models, receipt
+from pegbox.api import chat, completions, errors, files, fine_tuning, models, organization, receipt
 from pegbox.api.deps import Parts
+from pegbox.api.gate import Gate
 from pegbox.api.shell import Shell
-from pegbox.auth import Keys
+from pegbox.auth.keys import Keys
+from pegbox.auth.projects import Projects
 from pegbox.catalog.models import Catalog
 from pegbox.engines.pool import EnginePool, PoolSettings
 from pegbox.files import Files
@@ -82,12 +84,12 @@ def create_app(settings: Settings) -> Server:
         lock.close()
 
     app = FastAPI(title="pegbox", version=__version__, lifespan=lifespan, openapi_url=None, redirect_slashes=False)
-    app.state.parts = Parts(settings, desk, pool, workers)
-    for room in (files, fine_tuning, receipt, models, chat, completions):
+    app.state.parts = Parts(settings, desk, pool, workers, keys, Projects(db))
+    for room in (files, fine_tuning, receipt, models, chat, completions, organization):
         app.include_router(room.router)
     app.add_api_route("/healthz", _healthz, methods=["GET"])
     errors.install(app)
-    return Server(Shell(app, keys, settings), new_key)
+    return Server(Shell(app, Gate(keys, settings), settings), new_key)
 
 
 def _healthz() -> dict[str, str]:

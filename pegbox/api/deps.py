@@ -8,6 +8,10 @@ from fastapi import Depends, Query, Request
 from pydantic import ValidationError
 
 from pegbox.api.errors import from_validation
+from pegbox.api.shell import CALLER
+from pegbox.auth.access import Caller
+from pegbox.auth.keys import Keys
+from pegbox.auth.projects import Projects
 from pegbox.data import strict_json
 from pegbox.engines.pool import EnginePool
 from pegbox.errors import InvalidRequest
@@ -15,6 +19,7 @@ from pegbox.jobs.submit import Desk
 from pegbox.queue.worker import Worker
 from pegbox.settings import Settings
 from pegbox.storage.paging import Slice
+from pegbox.storage.scope import Scope
 from pegbox.wire.base import Page, Response
 from pegbox.wire.base import Request as WireRequest
 
@@ -30,18 +35,32 @@ class Parts:
     desk: Desk
     pool: EnginePool
     workers: tuple[Worker, ...]
+    keys: Keys
+    projects: Projects
 
     def wake_workers(self) -> None:
         for worker in self.workers:
             worker.wake()
 
 
-def parts(request: Request) -> Parts:
+async def parts(request: Request) -> Parts:
     found: Parts = request.app.state.parts
     return found
 
 
+async def caller(request: Request) -> Caller:
+    found: Caller = request.scope[CALLER]
+    return found
+
+
+async def scope(request: Request) -> Scope:
+    """The project of the key that asks: whose rows a route may see."""
+    return (await caller(request)).scope
+
+
 ServerParts = Annotated[Parts, Depends(parts)]
+Asker = Annotated[Caller, Depends(caller)]
+Project = Annotated[Scope, Depends(scope)]
 
 
 def body(model: type[Body]) -> Callable[[Request], Awaitable[Body]]:

@@ -10,9 +10,10 @@ from pegbox.jobs import records
 from pegbox.jobs.records import checkpoint
 from pegbox.jobs.submit import Desk
 from pegbox.notify import mail
-from pegbox.queue import outbox
+from pegbox.queue import outbox, store
 from pegbox.queue.outbox import Ending
 from pegbox.settings import Settings
+from pegbox.storage.scope import Scope
 from pegbox.storage.tables import checkpoints
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ class Deliverer:
     def _mail(self, ending: Ending) -> None:
         latest = select(checkpoints).where(checkpoints.c.job_id == ending.job_id).order_by(checkpoints.c.step.desc())
         with self._desk.db.read() as tx:
-            tuning = records.find(tx, ending.job_id)
+            job = store.get(tx, ending.job_id)
+            tuning = records.find(tx, Scope(job.project_id), job.id) if job else None
             row = tx.execute(latest.limit(1)).first()
         if tuning is not None:
             mail.send(mail.compose(tuning, checkpoint(row) if row else None, self._settings), self._settings)

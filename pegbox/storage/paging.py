@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, select
+from sqlalchemy import Column, Connection, Row, Select, select
+
+from pegbox.storage.scope import Scope
 
 Item = TypeVar("Item")
 
@@ -16,9 +18,10 @@ class Slice(Generic[Item]):
 
 def fetch(
     tx: Connection,
+    scope: Scope,
     query: Select[Any],
-    seq: ColumnElement[int],
-    name: ColumnElement[str],
+    seq: Column[int],
+    name: Column[str],
     after: str | None,
     limit: int,
     *,
@@ -26,11 +29,12 @@ def fetch(
 ) -> Slice[Row[Any]]:
     """The rows that follow the row named `after`, at most `limit`.
 
-    An `after` that names no row gives an empty page: a client that pages while things are deleted comes to an
-    end instead of starting over.
+    An `after` that names no row of the project gives an empty page: a client that pages while things are deleted
+    comes to an end instead of starting over.
     """
+    query = query.where(scope.owns(seq.table))
     if after is not None:
-        at = select(seq).where(name == after).scalar_subquery()
+        at = select(seq).where(name == after, scope.owns(seq.table)).scalar_subquery()
         query = query.where(seq < at if newest_first else seq > at)
     query = query.order_by(seq.desc() if newest_first else seq.asc()).limit(limit + 1)
     rows = list(tx.execute(query))
