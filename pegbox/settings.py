@@ -21,7 +21,9 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(None, description="the first API key; made and printed once if unset")
     organization: str = Field("pegbox", pattern=r"^[a-z0-9-]+$", description="ORG in the names of tuned models")
 
-    allowed_hosts: str = Field("", description="names of this server that browsers may use, with commas between")
+    allowed_hosts: str | None = Field(
+        None, description="names of this server that browsers may use, with commas between"
+    )
     requests_per_minute: int = Field(0, ge=0, description="requests that each API key may send; 0 = no limit")
     wrong_keys_per_minute: int = Field(120, ge=0, description="wrong keys an address may send; 0 = no limit")
 

@@ -27,7 +27,7 @@ class Neighbours:
 
     @classmethod
     def of(cls, settings: Settings) -> "Neighbours":
-        listed = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
+        listed = {name.strip().lower() for name in (settings.allowed_hosts or "").split(",") if name.strip()}
         at_home = settings.host == "localhost" or _is_loopback(settings.host)
         return cls(frozenset({*listed, settings.host.lower()}), bool(listed), at_home)
 
