@@ -1,12 +1,13 @@
 """The composition root: every part is made here, once, and handed to those who use it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Lifespan
 
 from pegbox import __version__
 from pegbox.adapters import Adapters
@@ -30,6 +31,8 @@ from pegbox.settings import Settings
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import Database
 from pegbox.storage.lock import lock_folder
+
+ROOMS = (files, fine_tuning, receipt, models, chat, completions, organization)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +86,25 @@ def create_app(settings: Settings) -> Server:
         db.close()
         lock.close()
 
-    app = FastAPI(title="pegbox", version=__version__, lifespan=lifespan, openapi_url=None, redirect_slashes=False)
+    app = make_api(lifespan)
     app.state.parts = Parts(settings, desk, pool, workers, keys, Projects(db))
-    for room in (files, fine_tuning, receipt, models, chat, completions, organization):
+    return Server(Shell(app, Gate(keys, settings), settings), new_key)
+
+
+def all_routes() -> Iterator[APIRoute]:
+    """Of all rooms; what is asked without a key is not among them."""
+    for room in ROOMS:
+        yield from (route for route in room.router.routes if isinstance(route, APIRoute))
+
+
+def make_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """All routes, and how their errors are answered; no parts yet."""
+    app = FastAPI(title="pegbox", version=__version__, lifespan=lifespan, openapi_url=None, redirect_slashes=False)
+    for room in ROOMS:
         app.include_router(room.router)
     app.add_api_route("/healthz", _healthz, methods=["GET"])
     errors.install(app)
-    return Server(Shell(app, Gate(keys, settings), settings), new_key)
+    return app
 
 
 def _healthz() -> dict[str, str]:

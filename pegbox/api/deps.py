@@ -80,6 +80,7 @@ def body(model: type[Body]) -> Callable[[Request], Awaitable[Body]]:
         except ValidationError as error:
             raise from_validation(error, value) from None
 
+    read.reads = model  # type: ignore[attr-defined] # for the API's description
     return read
 
 

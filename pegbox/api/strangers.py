@@ -22,14 +22,15 @@ class Neighbours:
     """The names under which this server may be asked."""
 
     names: frozenset[str]
-    are_listed: bool  # the operator named them
+    listed: frozenset[str]  # those that the operator named
     at_home: bool  # listens on a loopback address only
 
     @classmethod
     def of(cls, settings: Settings) -> "Neighbours":
-        listed = {name.strip().lower() for name in (settings.allowed_hosts or "").split(",") if name.strip()}
+        words = (settings.allowed_hosts or "").split(",")
+        listed = frozenset(name.strip().lower() for name in words if name.strip())
         at_home = settings.host == "localhost" or _is_loopback(settings.host)
-        return cls(frozenset({*listed, settings.host.lower()}), bool(listed), at_home)
+        return cls(listed | {settings.host.lower()}, listed, at_home)
 
     def check(self, method: str, headers: Headers) -> None:
         """Raises Forbidden for a request that changes something and comes from a stranger's page."""
@@ -41,7 +42,7 @@ class Neighbours:
             self._check_origin(origin, host)
         elif headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise _refused("A web page of another site asks this.")
-        if (origin is not None or self.at_home or self.are_listed) and not self._knows(_name(host)):
+        if (origin is not None or self.at_home or self.listed) and not self._knows(_name(host)):
             raise _refused(
                 f"This server does not know itself as '{_name(host)[:100]}'. Name it in PEGBOX_ALLOWED_HOSTS if it is."
             )
@@ -49,7 +50,7 @@ class Neighbours:
     def _check_origin(self, origin: str, host: str) -> None:
         try:
             split = urlsplit(origin)
-            own = split.netloc.lower() == host.lower() or (split.hostname or "") in self.names
+            own = split.netloc.lower() == host.lower() or (split.hostname or "") in self.listed
         except ValueError:
             own = False
         if not own:
