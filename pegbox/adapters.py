@@ -4,11 +4,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, select
 
 from pegbox.errors import NotFound
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import Database
+from pegbox.storage.scope import Scope
 from pegbox.storage.tables import adapters
 
 FILES = ["adapter_model.safetensors", "adapter_config.json"]
@@ -33,28 +34,30 @@ class Adapters:
         """Bring an adapter's bytes in. It has no name yet; `publish` gives it one."""
         self._blobs.put_folder(key, source, FILES)
 
-    def publish(self, tx: Connection, *, name: str, base: str, job_id: str, format_: str, key: str) -> Adapter:
+    def publish(
+        self, tx: Connection, scope: Scope, *, name: str, base: str, job_id: str, format_: str, key: str
+    ) -> Adapter:
         """Name stored bytes, in the transaction of whoever announces the name."""
         adapter = Adapter(name, base, int(time.time()), job_id, format_, key)
         values = {field: getattr(adapter, field) for field in Adapter.__slots__}
-        tx.execute(insert(adapters).values(values))
+        tx.execute(scope.insert(adapters).values(values))
         return adapter
 
-    def find(self, name: str) -> Adapter | None:
+    def find(self, scope: Scope, name: str) -> Adapter | None:
         with self._db.read() as tx:
-            row = tx.execute(select(adapters).where(adapters.c.name == name)).first()
+            row = tx.execute(scope.select(adapters).where(adapters.c.name == name)).first()
         return None if row is None else _adapter(row._asdict())
 
-    def get(self, name: str) -> Adapter:
+    def get(self, scope: Scope, name: str) -> Adapter:
         """Raises NotFound in the API's own words."""
-        adapter = self.find(name)
+        adapter = self.find(scope, name)
         if adapter is None:
             raise NotFound(f"The model '{name}' does not exist", param="model", code="model_not_found")
         return adapter
 
-    def list(self) -> list[Adapter]:
+    def list(self, scope: Scope) -> list[Adapter]:
         with self._db.read() as tx:
-            return [_adapter(row._asdict()) for row in tx.execute(select(adapters).order_by(adapters.c.seq))]
+            return [_adapter(row._asdict()) for row in tx.execute(scope.select(adapters).order_by(adapters.c.seq))]
 
     def path(self, adapter: Adapter) -> Path:
         return self.folder(adapter.folder)
@@ -63,15 +66,15 @@ class Adapters:
         """Where stored bytes lie, named or not."""
         return self._blobs.path(key)
 
-    def delete(self, adapter: Adapter) -> None:
+    def delete(self, scope: Scope, adapter: Adapter) -> None:
         """The name goes first, then the bytes unless another name still stands for them."""
         with self._db.write() as tx:
-            tx.execute(delete(adapters).where(adapters.c.name == adapter.name))
+            tx.execute(scope.delete(adapters).where(adapters.c.name == adapter.name))
             shared = tx.execute(select(adapters.c.name).where(adapters.c.folder == adapter.folder)).first()
         if shared is None:
             self._blobs.delete(adapter.folder)
 
 
 def _adapter(values: "dict[str, object]") -> Adapter:
-    del values["seq"]
+    del values["seq"], values["project_id"]
     return Adapter(**values)  # type: ignore[arg-type]

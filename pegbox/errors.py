@@ -4,8 +4,11 @@ PegboxError
 ├── RequestError              a request that is answered with an error; carries the HTTP status
 │   ├── InvalidRequest        400  the body, a parameter or an id is wrong
 │   ├── Unauthorized          401  no key, or a wrong one
+│   ├── Forbidden             403  the key may not do this, or a web page of a stranger asks
 │   ├── NotFound              404  no such file, job, model
+│   ├── Conflict              409  the same Idempotency-Key with another body
 │   ├── BodyTooLarge          413  more bytes than the setting allows
+│   ├── TooManyRequests       429  a key, or an address with wrong keys, asks too often
 │   ├── Overloaded            429  more generations in flight than the engine takes
 │   └── Unavailable           503  the server is shutting down; another try may find the next one
 ├── JobFailure                a job ends as "failed"; becomes the job's `error` object
@@ -25,6 +28,10 @@ PegboxError
 Domain code raises these; `api/errors.py` translates them to HTTP in one place.
 """
 
+from collections.abc import Mapping
+from math import ceil
+from types import MappingProxyType
+
 
 class PegboxError(Exception):
     """Root of all errors that pegbox raises on purpose. `str(error)` is fit for the user's eyes."""
@@ -35,6 +42,7 @@ class RequestError(PegboxError):
 
     status = 500
     type = "server_error"
+    headers: Mapping[str, str] = MappingProxyType({})  # of the answer
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -53,14 +61,35 @@ class Unauthorized(RequestError):  # noqa: N818
     type = "invalid_request_error"
 
 
+class Forbidden(RequestError):  # noqa: N818
+    status = 403
+    type = "invalid_request_error"
+
+
 class NotFound(RequestError):  # noqa: N818
     status = 404
     type = "invalid_request_error"
 
 
+class Conflict(RequestError):  # noqa: N818
+    status = 409
+    type = "invalid_request_error"
+    headers = MappingProxyType({"x-should-retry": "false"})  # stock clients repeat a 409, which helps nobody here
+
+
 class BodyTooLarge(RequestError):  # noqa: N818
     status = 413
     type = "invalid_request_error"
+
+
+class TooManyRequests(RequestError):  # noqa: N818
+    status = 429
+    type = "requests"
+
+    def __init__(self, message: str, *, wait: float) -> None:
+        """`wait` is in seconds: what the client is told to wait before it asks again."""
+        super().__init__(message, code="rate_limit_exceeded")
+        self.headers = {"retry-after": str(max(1, ceil(wait)))}
 
 
 class Overloaded(RequestError):  # noqa: N818

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, delete
 
 from pegbox import ids
 from pegbox.errors import NotFound
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import Database
 from pegbox.storage.paging import Slice, fetch
+from pegbox.storage.scope import Scope
 from pegbox.storage.tables import files
 
 RESULTS_PURPOSE = "fine-tune-results"
@@ -33,7 +34,7 @@ class File:
     @classmethod
     def from_row(cls, row: Row[tuple[object, ...]]) -> "File":
         values = row._asdict()
-        del values["seq"]
+        del values["seq"], values["project_id"]
         return cls(**values)
 
 
@@ -48,6 +49,7 @@ class Files:
 
     def keep(
         self,
+        scope: Scope,
         written: Path,
         *,
         filename: str,
@@ -63,7 +65,7 @@ class Files:
         file = File(ids.mint("file"), size, now, filename, purpose, sha256, expires_at, status_details)
         self._blobs.commit(written, file.id)
         with self._db.write() as tx:
-            tx.execute(insert(files).values(_values(file)))
+            self.record(tx, scope, file)
         return file
 
     def put(self, content: bytes, *, filename: str, purpose: str) -> File:
@@ -73,22 +75,22 @@ class Files:
         self._blobs.put(file.id, content)
         return file
 
-    def record(self, tx: Connection, file: File) -> None:
+    def record(self, tx: Connection, scope: Scope, file: File) -> None:
         """Acknowledge stored bytes, in the transaction of whoever refers to them."""
-        tx.execute(insert(files).values(_values(file)))
+        tx.execute(scope.insert(files).values(_values(file)))
 
-    def find(self, file_id: str) -> File | None:
+    def find(self, scope: Scope, file_id: str) -> File | None:
         with self._db.read() as tx:
-            row = tx.execute(select(files).where(files.c.id == file_id)).first()
+            row = tx.execute(scope.select(files).where(files.c.id == file_id)).first()
         if row is None:
             return None
         file = File.from_row(row)
         expired = file.expires_at is not None and file.expires_at <= time.time()
         return None if expired else file
 
-    def get(self, file_id: str) -> File:
+    def get(self, scope: Scope, file_id: str) -> File:
         """Raises NotFound in the API's own words."""
-        file = self.find(file_id)
+        file = self.find(scope, file_id)
         if file is None:
             raise NotFound(f"No such File object: {file_id}", param="id")
         return file
@@ -108,27 +110,29 @@ class Files:
             while chunk := source.read(size):
                 yield chunk
 
-    def delete(self, file_id: str) -> None:
-        file = self.get(file_id)
+    def delete(self, scope: Scope, file_id: str) -> None:
+        file = self.get(scope, file_id)
         with self._db.write() as tx:
-            tx.execute(delete(files).where(files.c.id == file.id))
+            tx.execute(scope.delete(files).where(files.c.id == file.id))
         self._blobs.delete(file.id)
 
     def purge(self) -> None:
-        """Delete what has expired: rows, then bytes."""
+        """Delete what has expired, whoever it belongs to: rows, then bytes."""
         past = files.c.expires_at <= int(time.time())
         with self._db.write() as tx:
             gone = list(tx.execute(delete(files).where(past).returning(files.c.id)).scalars())
         for file_id in gone:
             self._blobs.delete(file_id)
 
-    def list(self, *, purpose: str | None, after: str | None, limit: int, newest_first: bool) -> Slice[File]:
-        query = select(files)
+    def list(
+        self, scope: Scope, *, purpose: str | None, after: str | None, limit: int, newest_first: bool
+    ) -> Slice[File]:
+        query = scope.select(files)
         if purpose is not None:
             query = query.where(files.c.purpose == purpose)
         live = files.c.expires_at.is_(None) | (files.c.expires_at > int(time.time()))
         with self._db.read() as tx:
-            page = fetch(tx, query.where(live), files.c.seq, files.c.id, after, limit, newest_first=newest_first)
+            page = fetch(tx, scope, query.where(live), files.c.seq, files.c.id, after, limit, newest_first=newest_first)
         return Slice([File.from_row(row) for row in page.items], has_more=page.has_more)
 
 

@@ -17,6 +17,9 @@ _PREFIXES = {
     "webhook": "whe_",
     "told": "evt_",
     "delivery": "whd_",
+    "project": "proj_",
+    "key": "key_",
+    "audit": "audit_log-",
 }
 _SUFFIX_LIMIT = 64
 

@@ -23,6 +23,12 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(None, description="the first API key; made and printed once if unset")
     organization: str = Field("pegbox", pattern=r"^[a-z0-9-]+$", description="ORG in the names of tuned models")
 
+    allowed_hosts: str | None = Field(
+        None, description="names of this server that browsers may use, with commas between"
+    )
+    requests_per_minute: int = Field(0, ge=0, description="requests that each API key may send; 0 = no limit")
+    wrong_keys_per_minute: int = Field(120, ge=0, description="wrong keys an address may send; 0 = no limit")
+
     max_file_bytes: int = Field(512 * MIB, gt=0, description="largest file that may be uploaded")
     max_body_bytes: int = Field(4 * MIB, gt=0, description="largest JSON body")
     min_examples: int = Field(10, ge=1, description="fewest examples that a training file may hold")

@@ -28,6 +28,7 @@ from pegbox.receipt.record import Receipt
 from pegbox.settings import Settings
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import Database
+from pegbox.storage.scope import DEFAULT
 from pegbox.storage.tables import events
 from pegbox.train.attested import Counts, Evidence, Stop
 from pegbox.train.rundir import Note, Result, RunDir, StepMetrics
@@ -50,13 +51,13 @@ class Shop:
         for content in (rows(n_rows), [chat_row(f"Say {i}", "0123") for i in range(4)]):
             file = self.desk.files.put(jsonl(content), filename="rows.jsonl", purpose="fine-tune")
             with self.desk.db.write() as tx:
-                self.desk.files.record(tx, file)
+                self.desk.files.record(tx, DEFAULT, file)
             file_ids.append(file.id)
         request = CreateJob.model_validate({
             "model": "tiny", "training_file": file_ids[0], "validation_file": file_ids[1], "metadata": metadata,
             "hyperparameters": {"n_epochs": n_epochs, "batch_size": n_rows // EPOCH},
         })  # fmt: skip
-        job_id = submit.create(self.desk, request).id
+        job_id = submit.create(self.desk, DEFAULT, request).id
         job = store.claim(self.desk.db, [Status.VALIDATING])
         assert job is not None
         prepare(self.desk, self.settings, job, Lease(self.desk.db, job, threading.Event()))
@@ -69,10 +70,10 @@ class Shop:
         worker = Worker(self.desk.db, [Status.QUEUED, Status.RUNNING, Status.PAUSING], handle, name="run")
         worker.start()
         try:
-            wait_for(lambda: submit.get(self.desk, job_id).job.status == until, f"{job_id} to be {until}", 20)
+            wait_for(lambda: submit.get(self.desk, DEFAULT, job_id).job.status == until, f"{job_id} to be {until}", 20)
         finally:
             worker.close()
-        return submit.get(self.desk, job_id)
+        return submit.get(self.desk, DEFAULT, job_id)
 
     def told(self, job_id: str) -> list[tuple[str, str]]:
         """Levels and messages, oldest first."""
@@ -82,7 +83,7 @@ class Shop:
 
     def checkpoint_names(self, job_id: str) -> dict[int, str]:
         with self.desk.db.read() as tx:
-            return {c.step: c.model for c in records.saved_checkpoints(tx, job_id)}
+            return {c.step: c.model for c in records.saved_checkpoints(tx, DEFAULT, job_id)}
 
     def run(self, job_id: str) -> RunDir:
         return RunDir(self.settings.root / "runs" / job_id)
@@ -179,7 +180,7 @@ def asked(shop: Shop, job_id: str) -> Act:
     """Somebody asks for a pause, which the trainer sees or does not."""
 
     def act(_: RunDir) -> None:
-        assert control.pause(shop.desk, job_id).job.status == Status.PAUSING
+        assert control.pause(shop.desk, DEFAULT, job_id).job.status == Status.PAUSING
 
     return act
 
@@ -221,7 +222,7 @@ def test_a_killed_trainer_pauses_at_its_last_checkpoint_and_what_killed_it_fails
     assert text == "Job paused at step 2, its last checkpoint: the training process died before a newer one was saved"
     assert (shop.run(job_id).checkpoints / "step-000002").exists()
 
-    control.resume(shop.desk, job_id)
+    control.resume(shop.desk, DEFAULT, job_id)
     trainer(lambda _: -9)
     tuning = shop.work_on(job_id, Status.FAILED)
     assert tuning.job.failure is not None
@@ -236,10 +237,10 @@ def test_a_resumed_job_brings_nothing_back_that_was_dropped(shop: Shop, trainer:
     assert (tuning.job.started_at is not None, tuning.job.finished_at) == (True, None)
     folder = shop.settings.root / "blobs" / "adapters" / job_id
     assert sorted(shop.checkpoint_names(job_id)) == [4, 6, 8, 10]
-    deleted = shop.desk.adapters.get(shop.checkpoint_names(job_id)[8])
-    shop.desk.adapters.delete(deleted)
+    deleted = shop.desk.adapters.get(DEFAULT, shop.checkpoint_names(job_id)[8])
+    shop.desk.adapters.delete(DEFAULT, deleted)
 
-    assert control.resume(shop.desk, job_id).estimated_finish is None
+    assert control.resume(shop.desk, DEFAULT, job_id).estimated_finish is None
     trainer(train(0.85, since=5, n_epochs=6), end("succeeded", 12))
     resumed = shop.work_on(job_id, Status.SUCCEEDED)
     assert resumed.job.started_at == tuning.job.started_at
@@ -256,7 +257,7 @@ def best_event(shop: Shop, job_id: str) -> tuple[str, str]:
 
 def weights(shop: Shop, model: str | None) -> str:
     assert model is not None
-    adapter = shop.desk.adapters.get(model)
+    adapter = shop.desk.adapters.get(DEFAULT, model)
     return (shop.desk.adapters.path(adapter) / "adapter_model.safetensors").read_text("utf-8")
 
 
@@ -305,7 +306,7 @@ def test_a_best_checkpoint_that_its_owner_deleted_is_the_model_all_the_same(shop
     job_id = shop.create(metadata={"pegbox.early_stop": "2"})
 
     def delete_the_best(_: RunDir) -> None:
-        shop.desk.adapters.delete(shop.desk.adapters.get(shop.checkpoint_names(job_id)[2]))
+        shop.desk.adapters.delete(DEFAULT, shop.desk.adapters.get(DEFAULT, shop.checkpoint_names(job_id)[2]))
 
     trainer(train(0.5, 0.7, 0.6), delete_the_best, end("succeeded", 6, best=2))
     tuning = shop.work_on(job_id, Status.SUCCEEDED)

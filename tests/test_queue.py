@@ -20,6 +20,7 @@ from pegbox.queue.states import MOVES, Failure, QueuedJob, Status, diagram, is_f
 from pegbox.queue.store import LEASE_SECONDS, Event
 from pegbox.queue.worker import Lease, Worker
 from pegbox.storage.db import Database
+from pegbox.storage.scope import DEFAULT
 from pegbox.storage.tables import deliveries, delivery_attempts, events, jobs
 from pegbox.storage.tables import outbox as outbox_table
 
@@ -53,7 +54,7 @@ def db(tmp_path: Path) -> Iterator[Database]:
 def enqueue(db: Database, *names: str) -> None:
     with db.write() as tx:
         for name in names:
-            store.enqueue(tx, name)
+            store.enqueue(tx, DEFAULT, name)
 
 
 def get(db: Database, name: str) -> QueuedJob:

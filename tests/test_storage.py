@@ -20,6 +20,7 @@ from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import HEAD, Database
 from pegbox.storage.lock import lock_folder
 from pegbox.storage.paging import fetch
+from pegbox.storage.scope import DEFAULT
 from pegbox.storage.tables import events, files, jobs, metadata
 
 
@@ -211,7 +212,7 @@ def test_pages(db: Database, after: str | None, limit: int, newest_first: bool, 
         for name in "abcde":
             tx.execute(add_file(name))
     with db.read() as tx:
-        page = fetch(tx, select(files), files.c.seq, files.c.id, after, limit, newest_first=newest_first)
+        page = fetch(tx, DEFAULT, select(files), files.c.seq, files.c.id, after, limit, newest_first=newest_first)
     assert ("".join(row.id for row in page.items), page.has_more) == (items, has_more)
 
 
@@ -220,7 +221,7 @@ def test_pages_of_a_filtered_list(db: Database) -> None:
         for i, name in enumerate("abcdef"):
             tx.execute(add_file(name, size=i % 2))
     with db.read() as tx:
-        page = fetch(tx, select(files).where(files.c.bytes == 1), files.c.seq, files.c.id, "e", 1)
+        page = fetch(tx, DEFAULT, select(files).where(files.c.bytes == 1), files.c.seq, files.c.id, "e", 1)
     assert ([row.id for row in page.items], page.has_more) == (["d"], True)
 
 

@@ -1,12 +1,13 @@
 """The composition root: every part is made here, once, and handed to those who use it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Lifespan
 
 from pegbox import __version__
 from pegbox.adapters import Adapters
@@ -19,15 +20,18 @@ from pegbox.api import (
     fine_tuning,
     health,
     models,
+    organization,
     receipt,
     webhooks,
 )
 from pegbox.api.deps import Parts
 from pegbox.api.drain import Drain
 from pegbox.api.event_stream import Feed
+from pegbox.api.gate import Gate
 from pegbox.api.shell import Shell
 from pegbox.api.watch import Watch
-from pegbox.auth import Keys
+from pegbox.auth.keys import Keys
+from pegbox.auth.projects import Projects
 from pegbox.catalog.models import Catalog
 from pegbox.engines.pool import EnginePool, PoolSettings
 from pegbox.files import Files
@@ -42,6 +46,19 @@ from pegbox.settings import Settings
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import Database
 from pegbox.storage.lock import lock_folder
+
+ROUTERS = (
+    fine_tuning.router,
+    files.router,
+    fine_tunes.router,
+    receipt.router,
+    models.router,
+    models.engines,
+    chat.router,
+    completions.router,
+    webhooks.router,
+    organization.router,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +119,22 @@ def create_app(settings: Settings) -> Server:
         db.close()
         lock.close()
 
+    app = make_api(lifespan)
+    app.state.parts = Parts(settings, desk, pool, workers, threads, drain, Feed(db, drain), keys, Projects(db))
+    return Server(Watch(Shell(app, Gate(keys, settings), settings)), begin_shutdown, new_key)
+
+
+def all_routes() -> Iterator[APIRoute]:
+    """Of all rooms; what is asked without a key is not among them."""
+    for router in ROUTERS:
+        yield from (route for route in router.routes if isinstance(route, APIRoute))
+
+
+def make_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """All routes, and how their errors are answered; no parts yet."""
     app = FastAPI(title="pegbox", version=__version__, lifespan=lifespan, openapi_url=None, redirect_slashes=False)
-    app.state.parts = Parts(settings, desk, pool, workers, threads, drain, Feed(db, drain))
-    for room in (fine_tuning, files, fine_tunes, receipt, models, chat, completions, webhooks, health):
-        app.include_router(room.router)
-    app.include_router(models.engines)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.include_router(health.router)
     errors.install(app)
-    return Server(Watch(Shell(app, keys, settings)), begin_shutdown, new_key)
+    return app

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 
 from pegbox import ids
 from pegbox.api import generate
-from pegbox.api.deps import Parts, ServerParts, body
+from pegbox.api.deps import Parts, Project, ServerParts, body
 from pegbox.api.generate import Target, Written
 from pegbox.api.router import new_router
 from pegbox.data import toolcalls
@@ -23,6 +23,7 @@ from pegbox.engines.base import Generation
 from pegbox.engines.front import chat_request
 from pegbox.engines.writer import Piece
 from pegbox.errors import InvalidRequest
+from pegbox.storage.scope import Scope
 from pegbox.wire import chat as wire
 
 router = new_router()
@@ -54,28 +55,31 @@ class Asked:
 
 @router.post("/v1/chat/completions", response_model=None)
 async def create(
-    request: Annotated[wire.CreateChat, Depends(body(wire.CreateChat))], http: Request, parts: ServerParts
+    request: Annotated[wire.CreateChat, Depends(body(wire.CreateChat))],
+    http: Request,
+    project: Project,
+    parts: ServerParts,
 ) -> Response:
-    return await _answer(request, http, parts)
+    return await _answer(request, http, project, parts)
 
 
 @router.post("/v1/engines/{engine:path}/chat/completions", response_model=None)
-async def create_for_engine(engine: str, http: Request, parts: ServerParts) -> Response:
+async def create_for_engine(engine: str, http: Request, project: Project, parts: ServerParts) -> Response:
     """The way of `engine=` in old clients and of Azure's deployments: the model stands in the path."""
     values = await body(wire.CreateChatForEngine)(http)
-    return await _answer(values.with_model(engine), http, parts)
+    return await _answer(values.with_model(engine), http, project, parts)
 
 
-async def _answer(request: wire.CreateChat, http: Request, parts: Parts) -> Response:
-    asked = await generate.in_thread(partial(_understand, request, parts))
+async def _answer(request: wire.CreateChat, http: Request, project: Scope, parts: Parts) -> Response:
+    asked = await generate.in_thread(partial(_understand, request, project, parts))
     if request.stream:
         return await _stream(asked, parts)
     chat = await generate.while_connected(http, parts.drain, lambda gone: _whole(asked, parts, gone))
     return JSONResponse(chat.model_dump())
 
 
-def _understand(request: wire.CreateChat, parts: Parts) -> Asked:
-    target = generate.find_target(parts, request.model)
+def _understand(request: wire.CreateChat, project: Scope, parts: Parts) -> Asked:
+    target = generate.find_target(parts, project, request.model)
     generate.check_format(target, "chat")
     _refuse_unsupported(request)
     try:

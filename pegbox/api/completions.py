@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 
 from pegbox import ids
 from pegbox.api import generate
-from pegbox.api.deps import Parts, ServerParts, body
+from pegbox.api.deps import Parts, Project, ServerParts, body
 from pegbox.api.generate import Target, Written
 from pegbox.api.router import new_router
 from pegbox.data.template import Template
@@ -22,6 +22,7 @@ from pegbox.engines.base import Generation, TokenScore
 from pegbox.engines.front import completion_request
 from pegbox.engines.writer import Piece
 from pegbox.errors import InvalidRequest
+from pegbox.storage.scope import Scope
 from pegbox.wire import completions as wire
 
 router = new_router()
@@ -45,27 +46,28 @@ class Asked:
 async def create(
     request: Annotated[wire.CreateCompletion, Depends(body(wire.CreateCompletion))],
     http: Request,
+    project: Project,
     parts: ServerParts,
 ) -> Response:
-    return await _answer(request, http, parts)
+    return await _answer(request, http, project, parts)
 
 
 @router.post("/v1/engines/{engine:path}/completions", response_model=None)
-async def create_for_engine(engine: str, http: Request, parts: ServerParts) -> Response:
+async def create_for_engine(engine: str, http: Request, project: Project, parts: ServerParts) -> Response:
     values = await body(wire.CreateCompletionForEngine)(http)
-    return await _answer(values.with_model(engine), http, parts)
+    return await _answer(values.with_model(engine), http, project, parts)
 
 
-async def _answer(request: wire.CreateCompletion, http: Request, parts: Parts) -> Response:
-    asked = await generate.in_thread(partial(_understand, request, parts))
+async def _answer(request: wire.CreateCompletion, http: Request, project: Scope, parts: Parts) -> Response:
+    asked = await generate.in_thread(partial(_understand, request, project, parts))
     if request.stream:
         return await generate.stream_events(_chunks(asked, parts), parts.drain)
     done = await generate.while_connected(http, parts.drain, lambda gone: _whole(asked, parts, gone))
     return JSONResponse(done.model_dump())
 
 
-def _understand(request: wire.CreateCompletion, parts: Parts) -> Asked:
-    target = generate.find_target(parts, request.model)
+def _understand(request: wire.CreateCompletion, project: Scope, parts: Parts) -> Asked:
+    target = generate.find_target(parts, project, request.model)
     generate.check_format(target, "completion")
     _refuse_unsupported(request)
     prompts = tuple(_prompts(request.prompt, target.template))

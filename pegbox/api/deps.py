@@ -10,6 +10,10 @@ from pydantic import ValidationError
 from pegbox.api.drain import Drain
 from pegbox.api.errors import from_validation
 from pegbox.api.event_stream import Feed
+from pegbox.api.shell import CALLER
+from pegbox.auth.access import Caller
+from pegbox.auth.keys import Keys
+from pegbox.auth.projects import Projects
 from pegbox.data import strict_json
 from pegbox.engines.pool import EnginePool
 from pegbox.errors import InvalidRequest
@@ -18,6 +22,7 @@ from pegbox.notify.deliver import Deliverer
 from pegbox.queue.worker import Worker
 from pegbox.settings import Settings
 from pegbox.storage.paging import Slice
+from pegbox.storage.scope import Scope
 from pegbox.wire.base import Page, Response
 from pegbox.wire.base import Request as WireRequest
 
@@ -36,6 +41,8 @@ class Parts:
     threads: tuple[Worker | Deliverer, ...]  # the workers and whoever else must live
     drain: Drain
     feed: Feed
+    keys: Keys
+    projects: Projects
 
     def wake_workers(self) -> None:
         for worker in self.workers:
@@ -47,7 +54,19 @@ async def parts(request: Request) -> Parts:  # async: FastAPI runs others in a t
     return found
 
 
+async def caller(request: Request) -> Caller:
+    found: Caller = request.scope[CALLER]
+    return found
+
+
+async def scope(request: Request) -> Scope:
+    """The project of the key that asks: whose rows a route may see."""
+    return (await caller(request)).scope
+
+
 ServerParts = Annotated[Parts, Depends(parts)]
+Asker = Annotated[Caller, Depends(caller)]
+Project = Annotated[Scope, Depends(scope)]
 
 
 def body(model: type[Body]) -> Callable[[Request], Awaitable[Body]]:
@@ -67,6 +86,7 @@ def body(model: type[Body]) -> Callable[[Request], Awaitable[Body]]:
         except ValidationError as error:
             raise from_validation(error, value) from None
 
+    read.reads = model  # type: ignore[attr-defined] # for the API's description
     return read
 
 

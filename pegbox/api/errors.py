@@ -22,7 +22,9 @@ def body_of(error: RequestError) -> ErrorBody:
 
 
 def answer(error: RequestError, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(body_of(error).model_dump(), status_code=error.status, headers=headers)
+    return JSONResponse(
+        body_of(error).model_dump(), status_code=error.status, headers={**error.headers, **(headers or {})}
+    )
 
 
 def install(app: FastAPI) -> None:

@@ -17,6 +17,7 @@ from pegbox.jobs import records
 from pegbox.jobs.records import ToldEvent
 from pegbox.queue.states import is_final
 from pegbox.storage.db import Database
+from pegbox.storage.scope import Scope
 from pegbox.storage.tables import events
 from pegbox.wire.base import Response
 
@@ -38,7 +39,7 @@ class Feed:
         self._bells: defaultdict[str, set[asyncio.Event]] = defaultdict(set)  # by job
         self._looking: asyncio.Task[None] | None = None
 
-    async def follow(self, job_id: str) -> AsyncIterator[ToldEvent | None]:
+    async def follow(self, scope: Scope, job_id: str) -> AsyncIterator[ToldEvent | None]:
         """All events of a job, oldest first; ends when the job has ended. None is a sign of life.
 
         Raises ServerClosingError when the server ends first.
@@ -51,7 +52,7 @@ class Feed:
         try:
             while True:
                 bell.clear()
-                news, over = await to_thread.run_sync(self._read, job_id, last)
+                news, over = await to_thread.run_sync(self._read, scope, job_id, last)
                 for event in news:
                     last = event.id
                     yield event
@@ -64,11 +65,11 @@ class Feed:
         finally:
             self._forget(job_id, bell)
 
-    def _read(self, job_id: str, last: str | None) -> tuple[list[ToldEvent], bool]:
+    def _read(self, scope: Scope, job_id: str, last: str | None) -> tuple[list[ToldEvent], bool]:
         """What comes after the event `last`, and whether that is the end: both of one moment."""
         with self._db.read() as tx:
-            found = records.events_after(tx, job_id, last, _PAGE)
-            over = is_final(records.get(tx, job_id).job.status)
+            found = records.events_after(tx, scope, job_id, last, _PAGE)
+            over = is_final(records.get(tx, scope, job_id).job.status)
         return found.items, over and not found.has_more
 
     def _forget(self, job_id: str, bell: asyncio.Event) -> None:
@@ -109,12 +110,12 @@ async def _rings(bell: asyncio.Event) -> bool:
     return False
 
 
-def respond(feed: Feed, job_id: str, to_wire: Callable[[ToldEvent], Response]) -> StreamingResponse:
+def respond(feed: Feed, scope: Scope, job_id: str, to_wire: Callable[[ToldEvent], Response]) -> StreamingResponse:
     """The stream of a job that exists."""
 
     async def lines() -> AsyncIterator[str]:
         with suppress(ServerClosingError):  # no [DONE]: there is more to come
-            async for event in feed.follow(job_id):
+            async for event in feed.follow(scope, job_id):
                 yield ": waiting\n\n" if event is None else f"data: {to_wire(event).model_dump_json()}\n\n"
             yield "data: [DONE]\n\n"
 

@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from pegbox import metrics
-from pegbox.api.deps import Paging, ServerParts, page, paging
+from pegbox.api.deps import Paging, Project, ServerParts, page, paging
 from pegbox.api.router import new_router
 from pegbox.api.upload import Upload, receive_upload
 from pegbox.catalog.table import DEFAULT_BASE
@@ -31,13 +31,14 @@ _EXPIRES = range(3_600, 2_592_001)
 
 
 @router.post("/v1/files")
-async def create(request: Request, parts: ServerParts) -> wire.File:
+async def create(request: Request, project: Project, parts: ServerParts) -> wire.File:
     upload = await receive_upload(request, parts.desk.files.incoming(), parts.settings.max_file_bytes)
     try:
         purpose, expires_in = _fields(upload)
         details = await asyncio.to_thread(_look_at, upload.written) if purpose == "fine-tune" else None
         file = await asyncio.to_thread(
             parts.desk.files.keep,
+            project,
             upload.written,
             filename=upload.filename,
             purpose=purpose,
@@ -54,30 +55,34 @@ async def create(request: Request, parts: ServerParts) -> wire.File:
 
 @router.get("/v1/files")
 def list_files(
+    project: Project,
     parts: ServerParts,
     paging: Annotated[Paging, Depends(paging(10_000))],
     purpose: str | None = None,
     order: Literal["asc", "desc"] = "desc",
 ) -> Page[wire.File]:
-    found = parts.desk.files.list(purpose=purpose, after=paging.after, limit=paging.limit, newest_first=order == "desc")
+    found = parts.desk.files.list(
+        project, purpose=purpose, after=paging.after, limit=paging.limit, newest_first=order == "desc"
+    )
     return page(Slice([to_wire(file) for file in found.items], found.has_more), lambda file: file.id)
 
 
 @router.get("/v1/files/{file_id}")
-def retrieve(file_id: str, parts: ServerParts) -> wire.File:
-    return to_wire(parts.desk.files.get(file_id))
+def retrieve(file_id: str, project: Project, parts: ServerParts) -> wire.File:
+    return to_wire(parts.desk.files.get(project, file_id))
 
 
 @router.get("/v1/files/{file_id}/report")
 def report(
     file_id: str,
+    project: Project,
     parts: ServerParts,
     model: str = DEFAULT_BASE,
     validation_file: str | None = None,
     format: Literal["json", "html", "sarif"] = "json",  # noqa: A002 - the query's own word
 ) -> Response:
     """What the data desk says of a training file. Not in OpenAI's API."""
-    made = reports.report(parts.desk, parts.settings, file_id, model=model, validation_file=validation_file)
+    made = reports.report(parts.desk, project, parts.settings, file_id, model=model, validation_file=validation_file)
     if format == "html":
         return HTMLResponse(as_html(made))
     if format == "sarif":
@@ -86,16 +91,18 @@ def report(
 
 
 @router.delete("/v1/files/{file_id}")
-def delete(file_id: str, parts: ServerParts) -> Deleted:
-    parts.desk.files.delete(file_id)
+def delete(file_id: str, project: Project, parts: ServerParts) -> Deleted:
+    parts.desk.files.delete(project, file_id)
     reports.forget(parts.settings, file_id)
     return Deleted(id=file_id, object="file")
 
 
 @router.get("/v1/files/{file_id}/content")
-def content(file_id: str, parts: ServerParts, encoding: Literal["plain", "base64"] = "plain") -> Response:
+def content(
+    file_id: str, project: Project, parts: ServerParts, encoding: Literal["plain", "base64"] = "plain"
+) -> Response:
     """The bytes as they were uploaded. `?encoding=base64` is for scripts that decode OpenAI's result files."""
-    file = parts.desk.files.get(file_id)
+    file = parts.desk.files.get(project, file_id)
     if encoding == "base64":
         return Response(base64.b64encode(parts.desk.files.path(file).read_bytes()), media_type="text/plain")
     headers = {

@@ -10,13 +10,15 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
 from pegbox.api import files, models
-from pegbox.api.deps import Parts, ServerParts, body
+from pegbox.api.deps import Asker, Parts, Project, ServerParts, body
 from pegbox.api.event_stream import respond
 from pegbox.api.router import new_router
 from pegbox.jobs import control, records, submit
 from pegbox.jobs.records import ToldEvent, Tuning
+from pegbox.jobs.repeats import Call
 from pegbox.queue.states import Status
 from pegbox.queue.store import Event
+from pegbox.storage.scope import Scope
 from pegbox.wire import fine_tunes as wire
 from pegbox.wire.base import Deleted
 from pegbox.wire.files import File
@@ -39,7 +41,7 @@ _STATUSES: dict[Status, Literal["pending", "running", "succeeded", "failed", "ca
 
 @router.post("")
 def create(
-    request: Annotated[wire.CreateFineTune, Depends(body(wire.CreateFineTune))], parts: ServerParts
+    request: Annotated[wire.CreateFineTune, Depends(body(wire.CreateFineTune))], asker: Asker, parts: ServerParts
 ) -> wire.FineTuneWithEvents:
     hyperparameters = Hyperparameters(
         n_epochs=request.n_epochs,
@@ -53,43 +55,43 @@ def create(
         hyperparameters=hyperparameters,
         suffix=request.suffix,
     )
-    tuning = submit.create(parts.desk, job, also=_unheeded(request))
+    tuning = submit.create(parts.desk, asker.scope, job, Call(asker.key_id), also=_unheeded(request))
     parts.wake_workers()
-    return _whole(parts, tuning.id)
+    return _whole(parts, asker.scope, tuning.id)
 
 
 @router.get("")
-def list_fine_tunes(parts: ServerParts) -> wire.FineTunes:
+def list_fine_tunes(project: Project, parts: ServerParts) -> wire.FineTunes:
     with parts.desk.db.read() as tx:
-        found = records.list_jobs(tx, after=None, limit=10_000, metadata={})
-    return wire.FineTunes(data=[_bare(parts, tuning) for tuning in reversed(found.items)])
+        found = records.list_jobs(tx, project, after=None, limit=10_000, metadata={})
+    return wire.FineTunes(data=[_bare(parts, project, tuning) for tuning in reversed(found.items)])
 
 
 @router.get("/{job_id}")
-def retrieve(job_id: str, parts: ServerParts) -> wire.FineTuneWithEvents:
-    return _whole(parts, job_id)
+def retrieve(job_id: str, project: Project, parts: ServerParts) -> wire.FineTuneWithEvents:
+    return _whole(parts, project, job_id)
 
 
 @router.post("/{job_id}/cancel")
-def cancel(job_id: str, parts: ServerParts) -> wire.FineTuneWithEvents:
-    control.cancel(parts.desk, job_id)
-    return _whole(parts, job_id)
+def cancel(job_id: str, project: Project, parts: ServerParts) -> wire.FineTuneWithEvents:
+    control.cancel(parts.desk, project, job_id)
+    return _whole(parts, project, job_id)
 
 
 @router.get("/{job_id}/events", response_model=wire.FineTuneEvents)
-def list_events(job_id: str, parts: ServerParts, stream: bool = False) -> Response:
-    submit.get(parts.desk, job_id)
+def list_events(job_id: str, project: Project, parts: ServerParts, stream: bool = False) -> Response:
+    submit.get(parts.desk, project, job_id)
     if stream:
-        return respond(parts.feed, job_id, _event)
+        return respond(parts.feed, project, job_id, _event)
     with parts.desk.db.read() as tx:
-        told = wire.FineTuneEvents(data=_events(tx, job_id))
+        told = wire.FineTuneEvents(data=_events(tx, project, job_id))
     return JSONResponse(told.model_dump())
 
 
 @router.delete("/{name:path}")
-def delete(name: str, parts: ServerParts) -> Deleted:
+def delete(name: str, project: Project, parts: ServerParts) -> Deleted:
     """Delete a tuned model; the record of how it came about stays."""
-    return models.delete(name, parts)
+    return models.delete(name, project, parts)
 
 
 def _unheeded(request: wire.CreateFineTune) -> list[Event]:
@@ -104,14 +106,14 @@ def _unheeded(request: wire.CreateFineTune) -> list[Event]:
     return told
 
 
-def _whole(parts: Parts, job_id: str) -> wire.FineTuneWithEvents:
+def _whole(parts: Parts, scope: Scope, job_id: str) -> wire.FineTuneWithEvents:
     with parts.desk.db.read() as tx:
-        tuning = records.get(tx, job_id)
-        told = _events(tx, job_id)
-    return wire.FineTuneWithEvents(**_bare(parts, tuning).model_dump(), events=told)
+        tuning = records.get(tx, scope, job_id)
+        told = _events(tx, scope, job_id)
+    return wire.FineTuneWithEvents(**_bare(parts, scope, tuning).model_dump(), events=told)
 
 
-def _bare(parts: Parts, tuning: Tuning) -> wire.FineTune:
+def _bare(parts: Parts, scope: Scope, tuning: Tuning) -> wire.FineTune:
     job, chosen = tuning.job, tuning.hyperparameters
     return wire.FineTune(
         id=job.id,
@@ -126,9 +128,9 @@ def _bare(parts: Parts, tuning: Tuning) -> wire.FineTune:
             batch_size=_number(chosen.batch_size),
             learning_rate_multiplier=_number(chosen.learning_rate_multiplier),
         ),
-        training_files=_files(parts, tuning.request.training_file),
-        validation_files=_files(parts, tuning.request.validation_file),
-        result_files=_files(parts, tuning.result_file),
+        training_files=_files(parts, scope, tuning.request.training_file),
+        validation_files=_files(parts, scope, tuning.request.validation_file),
+        result_files=_files(parts, scope, tuning.result_file),
     )
 
 
@@ -136,15 +138,15 @@ def _number(value: N | Literal["auto"]) -> N | None:
     return None if value == "auto" else value
 
 
-def _files(parts: Parts, file_id: str | None) -> list[File]:
+def _files(parts: Parts, scope: Scope, file_id: str | None) -> list[File]:
     """None if it was deleted since."""
-    found = parts.desk.files.find(file_id) if file_id else None
+    found = parts.desk.files.find(scope, file_id) if file_id else None
     return [files.to_wire(found)] if found else []
 
 
-def _events(tx: Connection, job_id: str) -> list[wire.FineTuneEvent]:
+def _events(tx: Connection, scope: Scope, job_id: str) -> list[wire.FineTuneEvent]:
     """All, oldest first."""
-    return [_event(event) for event in records.events_after(tx, job_id, None, 100_000).items]
+    return [_event(event) for event in records.events_after(tx, scope, job_id, None, 100_000).items]
 
 
 def _event(event: ToldEvent) -> wire.FineTuneEvent:

@@ -5,79 +5,88 @@ from typing import Annotated, Literal
 from fastapi import Depends, Request
 from starlette.responses import Response
 
-from pegbox.api.deps import Paging, ServerParts, body, page, paging
+from pegbox.api.deps import Asker, Paging, Project, ServerParts, body, page, paging
 from pegbox.api.event_stream import respond
 from pegbox.api.router import new_router
+from pegbox.auth.access import Caller
+from pegbox.errors import InvalidRequest
 from pegbox.jobs import control, records, submit
 from pegbox.jobs.records import Checkpoint, ToldEvent, Tuning
+from pegbox.jobs.repeats import Call
 from pegbox.queue.states import Status
 from pegbox.storage.paging import Slice
 from pegbox.wire import fine_tuning as wire
 from pegbox.wire.base import Page
 
 router = new_router("/v1/fine_tuning/jobs")
+_LONGEST_KEY = 255
 
 
 @router.post("")
 def create(
-    request: Annotated[wire.CreateJob, Depends(body(wire.CreateJob))], http: Request, parts: ServerParts
+    request: Annotated[wire.CreateJob, Depends(body(wire.CreateJob))], http: Request, caller: Asker, parts: ServerParts
 ) -> wire.Job:
-    is_retry = http.headers.get("x-stainless-retry-count", "0") not in ("", "0")
-    tuning = submit.create(parts.desk, request, is_retry=is_retry)
+    tuning = submit.create(parts.desk, caller.scope, request, _call(http, caller))
     parts.wake_workers()
     return to_wire(tuning, parts.settings.organization)
 
 
 @router.get("")
-def list_jobs(http: Request, parts: ServerParts, paging: Annotated[Paging, Depends(paging(20))]) -> Page[wire.Job]:
+def list_jobs(
+    http: Request, project: Project, parts: ServerParts, paging: Annotated[Paging, Depends(paging(20))]
+) -> Page[wire.Job]:
     with parts.desk.db.read() as tx:
-        found = records.list_jobs(tx, after=paging.after, limit=paging.limit, metadata=_metadata(http))
+        found = records.list_jobs(tx, project, after=paging.after, limit=paging.limit, metadata=_metadata(http))
     jobs = [to_wire(tuning, parts.settings.organization) for tuning in found.items]
     return page(Slice(jobs, found.has_more), lambda job: job.id)
 
 
 @router.get("/{job_id}")
-def retrieve(job_id: str, parts: ServerParts) -> wire.Job:
-    return to_wire(submit.get(parts.desk, job_id), parts.settings.organization)
+def retrieve(job_id: str, project: Project, parts: ServerParts) -> wire.Job:
+    return to_wire(submit.get(parts.desk, project, job_id), parts.settings.organization)
 
 
 @router.post("/{job_id}/cancel")
-def cancel(job_id: str, parts: ServerParts) -> wire.Job:
-    return to_wire(control.cancel(parts.desk, job_id), parts.settings.organization)
+def cancel(job_id: str, project: Project, parts: ServerParts) -> wire.Job:
+    return to_wire(control.cancel(parts.desk, project, job_id), parts.settings.organization)
 
 
 @router.post("/{job_id}/pause")
-def pause(job_id: str, parts: ServerParts) -> wire.Job:
-    return to_wire(control.pause(parts.desk, job_id), parts.settings.organization)
+def pause(job_id: str, project: Project, parts: ServerParts) -> wire.Job:
+    return to_wire(control.pause(parts.desk, project, job_id), parts.settings.organization)
 
 
 @router.post("/{job_id}/resume")
-def resume(job_id: str, parts: ServerParts) -> wire.Job:
-    tuning = control.resume(parts.desk, job_id)
+def resume(job_id: str, project: Project, parts: ServerParts) -> wire.Job:
+    tuning = control.resume(parts.desk, project, job_id)
     parts.wake_workers()
     return to_wire(tuning, parts.settings.organization)
 
 
 @router.get("/{job_id}/events", response_model=Page[wire.JobEvent])
 def list_events(
-    job_id: str, parts: ServerParts, paging: Annotated[Paging, Depends(paging(20))], stream: bool = False
+    job_id: str,
+    project: Project,
+    parts: ServerParts,
+    paging: Annotated[Paging, Depends(paging(20))],
+    stream: bool = False,
 ) -> Page[wire.JobEvent] | Response:
     """A page of events, newest first; or, with `stream=true`, all of them as they come (not in OpenAI's API)."""
-    submit.get(parts.desk, job_id)
+    submit.get(parts.desk, project, job_id)
     if stream:
-        return respond(parts.feed, job_id, _event)
+        return respond(parts.feed, project, job_id, _event)
     with parts.desk.db.read() as tx:
-        found = records.list_events(tx, job_id, after=paging.after, limit=paging.limit)
+        found = records.list_events(tx, project, job_id, after=paging.after, limit=paging.limit)
     return page(Slice([_event(event) for event in found.items], found.has_more), lambda event: event.id)
 
 
 @router.get("/{job_id}/checkpoints")
 def list_checkpoints(
-    job_id: str, parts: ServerParts, paging: Annotated[Paging, Depends(paging(10))]
+    job_id: str, project: Project, parts: ServerParts, paging: Annotated[Paging, Depends(paging(10))]
 ) -> Page[wire.Checkpoint]:
-    submit.get(parts.desk, job_id)
+    submit.get(parts.desk, project, job_id)
     with parts.desk.db.read() as tx:
-        found = records.list_checkpoints(tx, job_id, after=paging.after, limit=paging.limit)
+        found = records.list_checkpoints(tx, project, job_id, after=paging.after, limit=paging.limit)
     return page(Slice([_checkpoint(c) for c in found.items], found.has_more), lambda c: c.id)
 
 
@@ -134,6 +143,18 @@ def _checkpoint(checkpoint: Checkpoint) -> wire.Checkpoint:
         step_number=checkpoint.step,
         metrics=checkpoint.metrics,
     )
+
+
+def _call(http: Request, caller: Caller) -> Call:
+    key = http.headers.get("idempotency-key")
+    if key is not None and not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
+        raise InvalidRequest(
+            f"Invalid Idempotency-Key: 1 to {_LONGEST_KEY} printable ASCII characters, for example a UUID.",
+            param="Idempotency-Key",
+            code="invalid_value",
+        )
+    is_retry = http.headers.get("x-stainless-retry-count", "0") not in ("", "0")
+    return Call(caller.key_id, key, is_retry)
 
 
 def _metadata(http: Request) -> dict[str, str] | Literal["null"]:

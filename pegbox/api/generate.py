@@ -27,6 +27,7 @@ from pegbox.engines.base import AdapterRef, Engine, Generation, Sampling
 from pegbox.engines.front import serving_template
 from pegbox.engines.writer import Piece, write
 from pegbox.errors import EngineError, InvalidRequest, NotFound, RequestError, Unavailable
+from pegbox.storage.scope import Scope
 from pegbox.wire.chat import CreateChat, Usage
 from pegbox.wire.completions import CreateCompletion
 
@@ -59,9 +60,9 @@ class Written:
         return sum(piece.token is not None for piece in self.pieces)
 
 
-def find_target(parts: Parts, name: str) -> Target:
+def find_target(parts: Parts, project: Scope, name: str) -> Target:
     """Raises NotFound in the API's own words."""
-    adapter = parts.desk.adapters.find(name)
+    adapter = parts.desk.adapters.find(project, name)
     resolved = parts.desk.catalog.find(adapter.base if adapter else name)
     if resolved is None:
         raise NotFound(

@@ -4,6 +4,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 
+from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from sqlalchemy import func, select
@@ -11,7 +12,11 @@ from sqlalchemy import func, select
 from pegbox import __version__, metrics
 from pegbox.api.deps import Parts, ServerParts
 from pegbox.api.router import new_router
+from pegbox.api.shell import CALLER
+from pegbox.auth.access import Caller
+from pegbox.errors import Forbidden
 from pegbox.queue.states import Status
+from pegbox.storage.scope import DEFAULT
 from pegbox.storage.tables import jobs
 
 log = logging.getLogger(__name__)
@@ -38,8 +43,12 @@ def ready(parts: ServerParts) -> JSONResponse:
 
 
 @router.get("/metrics")
-def show_metrics(parts: ServerParts) -> Response:
-    """Prometheus' text format."""
+def show_metrics(request: Request, parts: ServerParts) -> Response:
+    """Prometheus' text format. The figures are the whole server's: for keys of the default project, or, where the
+    operator opened this page, for everybody."""
+    caller: Caller | None = request.scope[CALLER]
+    if caller is not None and caller.scope != DEFAULT:
+        raise Forbidden("Figures of the whole server are shown to keys of the default project.", code="missing_scope")
     with parts.desk.db.read() as tx:
         counted = tx.execute(select(jobs.c.status, func.count().label("number")).group_by(jobs.c.status)).all()
     found = {str(row.status): int(row.number) for row in counted}

@@ -1,7 +1,7 @@
 """/v1/models: base models, their aliases, tuned models and checkpoints."""
 
 from pegbox.adapters import Adapter
-from pegbox.api.deps import ServerParts
+from pegbox.api.deps import Project, ServerParts
 from pegbox.api.router import new_router
 from pegbox.catalog.models import BaseModel
 from pegbox.errors import InvalidRequest, NotFound
@@ -13,18 +13,18 @@ engines = new_router("/v1/engines")  # the same models, as clients before 2023 a
 
 
 @router.get("")
-def list_models(parts: ServerParts) -> Page[wire.Model]:
+def list_models(project: Project, parts: ServerParts) -> Page[wire.Model]:
     catalog, organization = parts.desk.catalog, parts.settings.organization
     found = [_base(model.name, model) for model in catalog.bases()]
     found += [_base(alias.name, model) for alias, model in catalog.aliases()]
-    found += [_tuned(adapter, organization) for adapter in parts.desk.adapters.list()]
+    found += [_tuned(adapter, organization) for adapter in parts.desk.adapters.list(project)]
     first, last = (found[0].id, found[-1].id) if found else (None, None)
     return Page(data=found, first_id=first, last_id=last, has_more=False)
 
 
 @router.get("/{name:path}")
-def retrieve(name: str, parts: ServerParts) -> wire.Model:
-    if adapter := parts.desk.adapters.find(name):
+def retrieve(name: str, project: Project, parts: ServerParts) -> wire.Model:
+    if adapter := parts.desk.adapters.find(project, name):
         return _tuned(adapter, parts.settings.organization)
     if resolved := parts.desk.catalog.find(name):
         return _base(name, resolved.base)
@@ -32,27 +32,27 @@ def retrieve(name: str, parts: ServerParts) -> wire.Model:
 
 
 @router.delete("/{name:path}")
-def delete(name: str, parts: ServerParts) -> Deleted:
+def delete(name: str, project: Project, parts: ServerParts) -> Deleted:
     if parts.desk.catalog.find(name):
         raise InvalidRequest(
             f"{name} is a base model and can't be deleted through the API; use `pegbox models remove`.",
             param="model",
             code="cannot_delete_base_model",
         )
-    adapter = parts.desk.adapters.get(name)
-    parts.desk.adapters.delete(adapter)
+    adapter = parts.desk.adapters.get(project, name)
+    parts.desk.adapters.delete(project, adapter)
     parts.pool.unload(adapter.base, adapter.name)
     return Deleted(id=name, object="model")
 
 
 @engines.get("")
-def list_engines(parts: ServerParts) -> wire.Engines:
-    return wire.Engines(data=[_engine(model) for model in list_models(parts).data])
+def list_engines(project: Project, parts: ServerParts) -> wire.Engines:
+    return wire.Engines(data=[_engine(model) for model in list_models(project, parts).data])
 
 
 @engines.get("/{name:path}")
-def retrieve_engine(name: str, parts: ServerParts) -> wire.Engine:
-    return _engine(retrieve(name, parts))
+def retrieve_engine(name: str, project: Project, parts: ServerParts) -> wire.Engine:
+    return _engine(retrieve(name, project, parts))
 
 
 def _engine(model: wire.Model) -> wire.Engine:

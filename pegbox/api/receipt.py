@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Query
 
-from pegbox.api.deps import ServerParts
+from pegbox.api.deps import Project, ServerParts
 from pegbox.api.router import new_router
 from pegbox.jobs import receipt, rows
 from pegbox.jobs.rows import Order, RowStory
@@ -15,9 +15,9 @@ router = new_router("/v1/fine_tuning/jobs")
 
 
 @router.get("/{job_id}/receipt")
-def retrieve_receipt(job_id: str, parts: ServerParts) -> wire.Receipt:
+def retrieve_receipt(job_id: str, project: Project, parts: ServerParts) -> wire.Receipt:
     """What was checked before the job's model was published."""
-    found = receipt.find(parts.desk, parts.settings, job_id)
+    found = receipt.find(parts.desk, project, parts.settings, job_id)
     return wire.Receipt(
         fine_tuning_job_id=found.job_id,
         created_at=found.created_at,
@@ -40,12 +40,13 @@ def retrieve_receipt(job_id: str, parts: ServerParts) -> wire.Receipt:
 @router.get("/{job_id}/rows")
 def list_rows(
     job_id: str,
+    project: Project,
     parts: ServerParts,
     order: Order = "hardest",
     limit: Annotated[int, Query(ge=1, le=1_000)] = 30,
 ) -> wire.JobRows:
     """Training rows by what they cost, the hardest first; `suspect` gives only those that look wrong."""
-    found = rows.find(parts.desk, parts.settings, job_id, order, limit)
+    found = rows.find(parts.desk, project, parts.settings, job_id, order, limit)
     return wire.JobRows(
         fine_tuning_job_id=found.job_id,
         epochs=found.epochs,

@@ -1,4 +1,4 @@
-"""What happens to every request before a route sees it, in plain ASGI: paths, keys, body limits, headers.
+"""What happens to every request before a route sees it, in plain ASGI: paths, the gate, body limits, headers.
 
 It stands before the framework, because the framework reads a whole body before it asks who sent it.
 """
@@ -14,12 +14,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pegbox import ids, logs
 from pegbox.api.errors import answer
-from pegbox.auth import Keys
-from pegbox.errors import BodyTooLarge, RequestError, Unauthorized
+from pegbox.api.gate import Gate
+from pegbox.errors import BodyTooLarge, RequestError
 from pegbox.settings import Settings
 
 log = logging.getLogger(__name__)
-_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+CALLER = "pegbox.caller"  # in the ASGI scope: who is asking
 _FORM_OVERHEAD = 64 * 1024
 _PREFIXLESS = re.compile(r"/fine_tuning/jobs/[^/]+/events")  # openai 0.28 forgets Azure's prefix here, and only here
 _DEPLOYMENT = re.compile(r"/v1/deployments/(.+?)/(chat/completions|completions)")
@@ -40,23 +40,26 @@ def normal_path(path: str) -> str:
 
 
 class Shell:
-    def __init__(self, app: ASGIApp, keys: Keys, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, gate: Gate, settings: Settings) -> None:
         self._app = app
-        self._keys = keys
+        self._gate = gate
         self._settings = settings
-        self._open = _OPEN_PATHS | ({"/metrics"} if settings.metrics_open else set())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # no WebSocket leads past the gate
+            await send({"type": "websocket.close", "code": 1008})
             return
         scope["path"] = normal_path(scope["path"])
         sent = _Sent()
         send = self._with_headers(send, sent)
         request = Request(scope)
         try:
-            if scope["path"] not in self._open:
-                self._check_key(request)
+            admitted = await self._gate.admit(request)
+            scope[CALLER] = admitted.caller
+            sent.headers = admitted.headers
             limit = self._body_limit(scope)
             _check_length(request, limit)
         except RequestError as error:
@@ -72,20 +75,6 @@ class Shell:
                 raise
             # The client has its answer (`errors._unexpected`), and keeps its connection.
             log.exception("a request failed")
-
-    def _check_key(self, request: Request) -> None:
-        key = request.headers.get("api-key") or ""  # Azure's way
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            key = token.strip()
-        if not key:
-            raise Unauthorized(
-                "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'; "
-                "`pegbox serve` printed it at its first start."
-            )
-        if not self._keys.accepts(key):
-            shown = f"{key[:3]}***{key[-4:]}" if len(key) > 12 else "***"
-            raise Unauthorized(f"Incorrect API key provided: {shown}.", code="invalid_api_key")
 
     def _body_limit(self, scope: Scope) -> int:
         if scope["path"] == "/v1/files" and scope["method"] == "POST":
@@ -107,6 +96,7 @@ class Shell:
                         ("openai-version", "2020-10-01"),
                         ("openai-organization", self._settings.organization),
                         ("x-content-type-options", "nosniff"),
+                        *sent.headers,
                     ),
                 ]
             await send(message)
@@ -117,9 +107,10 @@ class Shell:
 
 @dataclass(slots=True)
 class _Sent:
-    """How far an answer has come."""
+    """How far an answer has come, and what is known of it beforehand."""
 
     complete: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def _encoded(*headers: tuple[str, str]) -> Iterable[tuple[bytes, bytes]]:

@@ -3,10 +3,10 @@
 import time
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends
 
 from pegbox import egress, ids
-from pegbox.api.deps import Paging, Parts, ServerParts, body, page, paging
+from pegbox.api.deps import Paging, Parts, Project, ServerParts, body, page, paging
 from pegbox.api.router import new_router
 from pegbox.errors import EgressRefused, InvalidRequest
 from pegbox.notify import endpoints, log, webhook
@@ -19,14 +19,6 @@ from pegbox.wire.base import Deleted, Page
 
 router = new_router("/v1")
 _SAMPLE_JOB = "ftjob-" + "0" * 24
-
-
-def project(_request: Request) -> str | None:
-    """The project that asks."""
-    return None
-
-
-Project = Annotated[str | None, Depends(project)]
 
 
 @router.get("/webhook_event_types")

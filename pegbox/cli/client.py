@@ -72,9 +72,9 @@ class Api:
         with self._answer("DELETE", path) as response:
             return self._read(response, shape)
 
-    def pages(self, path: str, shape: type[Page[Shape]], *, limit: int = _PAGE) -> Iterator[Shape]:
+    def pages(self, path: str, shape: type[Page[Shape]], *, limit: int = _PAGE, **filters: str) -> Iterator[Shape]:
         """All things of a list, newest first; asks for the next page when it comes to it."""
-        query: dict[str, str | int] = {"limit": limit}
+        query: dict[str, str | int] = {**filters, "limit": limit}
         while True:
             page = self.get(path, shape, **query)
             yield from page.data

@@ -26,6 +26,7 @@ from pegbox.queue.worker import Lease
 from pegbox.receipt.record import Receipt
 from pegbox.runners.local import LocalRun
 from pegbox.settings import Settings
+from pegbox.storage.scope import Scope
 from pegbox.storage.tables import tunings
 from pegbox.train.rundir import Result, RunDir, StepMetrics
 
@@ -51,7 +52,7 @@ def execute(desk: Desk, settings: Settings, pool: EnginePool, job: QueuedJob, le
             job = store.move(
                 tx, job, Status.RUNNING, because=Event("started", "Fine-tuning job started"), keep_lease=True
             )
-        tuning = records.find(tx, job.id)
+        tuning = records.find(tx, Scope(job.project_id), job.id)
     assert tuning is not None, "a queued job has its tuning row"
     run = RunDir(settings.root / "runs" / job.id)
     if not run.recipe_path.exists():
@@ -216,10 +217,14 @@ def _publish(
     name = ids.tuned_name(recipe.base, settings.organization, tuning.request.suffix)
     with desk.db.write() as tx:
         job = store.hold(tx, tuning.job)
-        desk.files.record(tx, results)
-        choice = choose(records.saved_checkpoints(tx, job.id), curve[-1], early_stop=recipe.patience is not None)
+        desk.files.record(tx, tuning.scope, results)
+        choice = choose(
+            records.saved_checkpoints(tx, tuning.scope, job.id), curve[-1], early_stop=recipe.patience is not None
+        )
         key = _final_key(desk, tuning, run)
-        desk.adapters.publish(tx, name=name, base=recipe.base, job_id=job.id, format_=recipe.format, key=key)
+        desk.adapters.publish(
+            tx, tuning.scope, name=name, base=recipe.base, job_id=job.id, format_=recipe.format, key=key
+        )
         values = {"fine_tuned_model": name, "trained_tokens": trained_tokens, "result_file": results.id}
         row = update(tunings).where(tunings.c.job_id == tuning.id)
         tx.execute(row.values(**values, estimated_finish=None))

@@ -6,7 +6,7 @@ Every line is taken once: what a restarted server or a resumed run says again ca
 import time
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from pegbox import ids
 from pegbox import metrics as counters
@@ -68,10 +68,10 @@ class Follower:
                 row = update(tunings).where(tunings.c.job_id == self._tuning.id)
                 tx.execute(row.values(estimated_finish=finish))
             dropped = self._superfluous(tx) if saved else []
-            tx.execute(delete(checkpoints).where(checkpoints.c.id.in_([c.id for c in dropped])))
+            tx.execute(self._tuning.scope.delete(checkpoints).where(checkpoints.c.id.in_([c.id for c in dropped])))
         for old in dropped:
-            if adapter := self._desk.adapters.find(old.model):
-                self._desk.adapters.delete(adapter)
+            if adapter := self._desk.adapters.find(self._tuning.scope, old.model):
+                self._desk.adapters.delete(self._tuning.scope, adapter)
         self._notes_read, self._metrics_read = notes_read, metrics_read
 
     def _count(self, new: list[StepMetrics]) -> None:
@@ -111,6 +111,7 @@ class Follower:
         )
         self._desk.adapters.publish(
             tx,
+            self._tuning.scope,
             name=name,
             base=self._recipe.base,
             job_id=self._tuning.id,
@@ -121,13 +122,13 @@ class Follower:
             "id": ids.mint("checkpoint"), "job_id": self._tuning.id, "created_at": int(time.time()),
             "step": note.step, "model": name, "metrics": dict(note.data or {}),
         }  # fmt: skip
-        tx.execute(insert(checkpoints).values(values))
+        tx.execute(self._tuning.scope.insert(checkpoints).values(values))
         message = f"Checkpoint created at step {note.step} with Snapshot ID: {name}"
         store.tell(tx, self._tuning.id, Event(note.key, message))
 
     def _superfluous(self, tx: Connection) -> list[Checkpoint]:
         """All but the newest few and the best by full validation loss."""
-        known = records.saved_checkpoints(tx, self._tuning.id)
+        known = records.saved_checkpoints(tx, self._tuning.scope, self._tuning.id)
         kept = {c.id for c in known[-self._settings.keep_checkpoints :]}
         if found := best(known):
             kept.add(found.id)

@@ -38,6 +38,7 @@ from pegbox.queue.store import Event
 from pegbox.queue.worker import Lease
 from pegbox.receipt.accounts import Account, Accounts
 from pegbox.settings import Settings
+from pegbox.storage.scope import Scope
 from pegbox.storage.tables import tunings
 from pegbox.train.recipe import (
     BETA,
@@ -76,7 +77,7 @@ class Source:
 def prepare(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> None:
     """The queue's handler for jobs in `validating_files`. Raises JobFailure."""
     with desk.db.read() as tx:
-        tuning = records.find(tx, job.id)
+        tuning = records.find(tx, Scope(job.project_id), job.id)
     assert tuning is not None, "a queued job has its tuning row"
     base = _base(desk, tuning)
     beat = _sparsely(lease.beat)
@@ -90,7 +91,7 @@ def prepare(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
             [(source.which, source.content) for source in sources], target=base.target, method=method,
             seconds=settings.check_seconds, with_digests=True, tick=lambda *_: beat(),
         )  # fmt: skip
-        reports.keep(desk, settings, looked, [source.file for source in sources], base.model, base.target)
+        reports.keep(desk, tuning.scope, settings, looked, [source.file for source in sources], base.model, base.target)
         _refuse(looked, settings)
         shutil.rmtree(run.path, ignore_errors=True)  # an earlier attempt that did not come to its end
         run.create()
@@ -129,7 +130,7 @@ def prepare(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
 
 
 def _base(desk: Desk, tuning: Tuning) -> Base:
-    adapter = desk.adapters.find(tuning.request.model)
+    adapter = desk.adapters.find(tuning.scope, tuning.request.model)
     resolved = desk.catalog.find(adapter.base if adapter else tuning.request.model)
     if resolved is None:
         raise JobFailure("model_not_found", f"The model {tuning.model} is no longer here.", param="model")
@@ -147,7 +148,7 @@ def _sources(desk: Desk, tuning: Tuning, stack: ExitStack) -> list[Source]:
     for which, file_id in named:
         if file_id is None:
             continue
-        file = desk.files.find(file_id)
+        file = desk.files.find(tuning.scope, file_id)
         content = desk.files.open(file) if file else None
         if file is None or content is None:
             raise JobFailure("file_not_found", f"The {which} file {file_id} was deleted.", param=f"{which}_file")

@@ -17,6 +17,7 @@ from pegbox.receipt.case import Case, sampled_rows
 from pegbox.receipt.examine import examine
 from pegbox.receipt.record import Check, Receipt
 from pegbox.settings import Settings
+from pegbox.storage.scope import Scope
 from pegbox.train.rundir import RunDir
 
 CODE = "receipt_failed"
@@ -50,9 +51,9 @@ def issue(desk: Desk, pool: EnginePool, tuning: Tuning, run: RunDir, key: str) -
     return receipt
 
 
-def find(desk: Desk, settings: Settings, job_id: str) -> Receipt:
+def find(desk: Desk, scope: Scope, settings: Settings, job_id: str) -> Receipt:
     """Raises NotFound for a job that isn't there or has no receipt."""
-    tuning = submit.get(desk, job_id)
+    tuning = submit.get(desk, scope, job_id)
     receipt = record.load(RunDir(settings.root / "runs" / tuning.id).receipt_path)
     if receipt is None:
         text = f"{job_id} is {tuning.job.status} and has no receipt; one is made when training has ended well."

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select
 
 from pegbox.errors import NotFound
 from pegbox.queue import store
 from pegbox.queue.states import QueuedJob
 from pegbox.storage.paging import Slice, fetch
+from pegbox.storage.scope import Scope
 from pegbox.storage.tables import checkpoints, events, jobs, tunings
 from pegbox.wire.fine_tuning import CheckpointMetrics, CreateJob, ResolvedHyperparameters
 
@@ -30,6 +31,11 @@ class Tuning:
     @property
     def id(self) -> str:
         return self.job.id
+
+    @property
+    def scope(self) -> Scope:
+        """The project that the job belongs to; a worker has no other."""
+        return Scope(self.job.project_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,60 +62,57 @@ class Checkpoint:
     metrics: CheckpointMetrics
 
 
-_BOTH = select(jobs, tunings).join(tunings, tunings.c.job_id == jobs.c.id)
-
-
-def find(tx: Connection, job_id: str) -> Tuning | None:
-    row = tx.execute(_BOTH.where(jobs.c.id == job_id)).first()
+def find(tx: Connection, scope: Scope, job_id: str) -> Tuning | None:
+    row = tx.execute(_both(scope).where(jobs.c.id == job_id)).first()
     return None if row is None else _tuning(row)
 
 
-def get(tx: Connection, job_id: str) -> Tuning:
+def get(tx: Connection, scope: Scope, job_id: str) -> Tuning:
     """Raises NotFound in the API's own words."""
-    tuning = find(tx, job_id)
+    tuning = find(tx, scope, job_id)
     if tuning is None:
         raise NotFound(f"Could not find fine tune: {job_id}", param="fine_tune_id", code="fine_tune_not_found")
     return tuning
 
 
 def list_jobs(
-    tx: Connection, *, after: str | None, limit: int, metadata: dict[str, str] | Literal["null"]
+    tx: Connection, scope: Scope, *, after: str | None, limit: int, metadata: dict[str, str] | Literal["null"]
 ) -> Slice[Tuning]:
     """Newest first; `metadata` keeps the jobs that carry all its pairs, "null" those that carry none."""
-    query: Select[Any] = _BOTH
+    query = _both(scope)
     stored = tunings.c.request["metadata"]
     if metadata == "null":
         query = query.where(stored.as_string().is_(None))
     else:
         for key, value in metadata.items():
             query = query.where(stored[key].as_string() == value)
-    page = fetch(tx, query, jobs.c.seq, jobs.c.id, after, limit)
+    page = fetch(tx, scope, query, jobs.c.seq, jobs.c.id, after, limit)
     return Slice([_tuning(row) for row in page.items], page.has_more)
 
 
-def list_events(tx: Connection, job_id: str, *, after: str | None, limit: int) -> Slice[ToldEvent]:
-    query = select(events).where(events.c.job_id == job_id)
-    page = fetch(tx, query, events.c.seq, events.c.id, after, limit)
+def list_events(tx: Connection, scope: Scope, job_id: str, *, after: str | None, limit: int) -> Slice[ToldEvent]:
+    query = scope.select(events).where(events.c.job_id == job_id)
+    page = fetch(tx, scope, query, events.c.seq, events.c.id, after, limit)
     return Slice([_told(row) for row in page.items], page.has_more)
 
 
-def events_after(tx: Connection, job_id: str, last: str | None, limit: int) -> Slice[ToldEvent]:
+def events_after(tx: Connection, scope: Scope, job_id: str, last: str | None, limit: int) -> Slice[ToldEvent]:
     """What was told after the event `last`, or from the beginning; oldest first."""
-    query = select(events).where(events.c.job_id == job_id)
-    page = fetch(tx, query, events.c.seq, events.c.id, last, limit, newest_first=False)
+    query = scope.select(events).where(events.c.job_id == job_id)
+    page = fetch(tx, scope, query, events.c.seq, events.c.id, last, limit, newest_first=False)
     return Slice([_told(row) for row in page.items], page.has_more)
 
 
-def list_checkpoints(tx: Connection, job_id: str, *, after: str | None, limit: int) -> Slice[Checkpoint]:
+def list_checkpoints(tx: Connection, scope: Scope, job_id: str, *, after: str | None, limit: int) -> Slice[Checkpoint]:
     """Highest step first."""
-    query = select(checkpoints).where(checkpoints.c.job_id == job_id)
-    page = fetch(tx, query, checkpoints.c.seq, checkpoints.c.id, after, limit)
+    query = scope.select(checkpoints).where(checkpoints.c.job_id == job_id)
+    page = fetch(tx, scope, query, checkpoints.c.seq, checkpoints.c.id, after, limit)
     return Slice([checkpoint(row) for row in page.items], page.has_more)
 
 
-def saved_checkpoints(tx: Connection, job_id: str) -> list[Checkpoint]:
+def saved_checkpoints(tx: Connection, scope: Scope, job_id: str) -> list[Checkpoint]:
     """All of a job's, lowest step first."""
-    mine = select(checkpoints).where(checkpoints.c.job_id == job_id)
+    mine = scope.select(checkpoints).where(checkpoints.c.job_id == job_id)
     return [checkpoint(row) for row in tx.execute(mine.order_by(checkpoints.c.step))]
 
 
@@ -119,6 +122,10 @@ def checkpoint(row: Row[Any]) -> Checkpoint:
 
 def _told(row: Row[Any]) -> ToldEvent:
     return ToldEvent(row.id, row.created_at, row.level, row.type, row.message, row.data)
+
+
+def _both(scope: Scope) -> Select[Any]:
+    return scope.select(jobs, tunings).join(tunings, tunings.c.job_id == jobs.c.id)
 
 
 def _tuning(row: Row[Any]) -> Tuning:

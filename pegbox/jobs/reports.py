@@ -17,24 +17,33 @@ from pegbox.files import File
 from pegbox.jobs.foresee import estimator
 from pegbox.jobs.submit import Desk
 from pegbox.settings import Settings
+from pegbox.storage.scope import Scope
 
 FOLDER = "reports"
 
 
 def keep(
-    desk: Desk, settings: Settings, looked: Looked, files: Sequence[File], base: BaseModel, target: Target
+    desk: Desk,
+    scope: Scope,
+    settings: Settings,
+    looked: Looked,
+    files: Sequence[File],
+    base: BaseModel,
+    target: Target,
 ) -> None:
     """Keep what a job found in its files."""
     report = report_of(looked, [(f.filename, f.bytes) for f in files], target, estimator(settings, base))
     _write(_path(settings, [file.id for file in files], target), report)
-    if desk.files.find(files[0].id) is None:  # deleted meanwhile
+    if desk.files.find(scope, files[0].id) is None:  # deleted meanwhile
         forget(settings, files[0].id)
 
 
-def report(desk: Desk, settings: Settings, file_id: str, *, model: str, validation_file: str | None = None) -> Report:
+def report(
+    desk: Desk, scope: Scope, settings: Settings, file_id: str, *, model: str, validation_file: str | None = None
+) -> Report:
     """What the data desk says of a file for a base model. Raises NotFound, and InvalidRequest for a model that is not
     here or a file that is no training file."""
-    files = [desk.files.get(id_) for id_ in (file_id, validation_file) if id_]
+    files = [desk.files.get(scope, id_) for id_ in (file_id, validation_file) if id_]
     for file in files:
         if file.purpose != "fine-tune":
             raise InvalidRequest(
@@ -42,7 +51,7 @@ def report(desk: Desk, settings: Settings, file_id: str, *, model: str, validati
                 param="file_id",
                 code="invalid_file_purpose",
             )
-    adapter = desk.adapters.find(model)
+    adapter = desk.adapters.find(scope, model)
     resolved = desk.catalog.find(adapter.base if adapter else model)
     if resolved is None:
         raise InvalidRequest(f"Model {model} does not exist.", param="model", code="model_not_available")

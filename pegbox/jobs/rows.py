@@ -19,6 +19,7 @@ from pegbox.jobs import submit
 from pegbox.jobs.records import Tuning
 from pegbox.jobs.submit import Desk
 from pegbox.settings import Settings
+from pegbox.storage.scope import Scope
 from pegbox.train.rundir import RowLosses, RunDir
 
 Order = Literal["hardest", "easiest", "suspect", "line"]
@@ -65,9 +66,9 @@ class RowsReport:
     shown: list[RowStory]
 
 
-def find(desk: Desk, settings: Settings, job_id: str, order: Order, limit: int) -> RowsReport:
+def find(desk: Desk, scope: Scope, settings: Settings, job_id: str, order: Order, limit: int) -> RowsReport:
     """Raises NotFound for a job that isn't there, or that has trained no row yet."""
-    tuning = submit.get(desk, job_id)
+    tuning = submit.get(desk, scope, job_id)
     run = RunDir(settings.root / "runs" / tuning.id)
     told = stories(run.row_losses(), run.lines())
     if not told:
@@ -144,7 +145,7 @@ def _left(losses: tuple[float, ...]) -> float:
 
 
 def _with_text(desk: Desk, tuning: Tuning, shown: list[RowStory]) -> list[RowStory]:
-    file = desk.files.find(tuning.request.training_file)
+    file = desk.files.find(tuning.scope, tuning.request.training_file)
     content = desk.files.open(file) if file else None
     if content is None:
         return shown

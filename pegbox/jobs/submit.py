@@ -2,11 +2,10 @@
 that bad data makes a failed job and never a refused request."""
 
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert
 
 from pegbox import ids
 from pegbox.adapters import Adapters
@@ -16,13 +15,15 @@ from pegbox.files import Files
 from pegbox.jobs import records
 from pegbox.jobs.methods import METHODS
 from pegbox.jobs.records import Tuning
+from pegbox.jobs.repeats import Call, earlier_job, fingerprint, remember
 from pegbox.queue import store
 from pegbox.queue.store import Event
 from pegbox.storage.db import Database
-from pegbox.storage.tables import jobs, tunings
+from pegbox.storage.scope import Scope
+from pegbox.storage.tables import tunings
 from pegbox.wire.fine_tuning import EARLY_STOP_KEY, CreateJob, ResolvedHyperparameters
 
-_RETRY_SECONDS = 60
+_ONCE = Call()
 _MOST_PATIENCE = 10
 
 
@@ -36,46 +37,48 @@ class Desk:
     catalog: Catalog
 
 
-def create(desk: Desk, request: CreateJob, *, is_retry: bool = False, also: Sequence[Event] = ()) -> Tuning:
-    """Store a job and acknowledge it; `also` is told with its first events.
+def create(desk: Desk, scope: Scope, request: CreateJob, call: Call = _ONCE, *, also: Sequence[Event] = ()) -> Tuning:
+    """Store a job and acknowledge it; `also` is told with its first events. The answer to a call that was sent before
+    is the job that it made then.
 
-    `is_retry` says that the client repeats a call whose answer it did not get: if the first one made a job within
-    the last minute, that job is the answer. Raises InvalidRequest for what can never become a job.
+    Raises InvalidRequest for what can never become a job, and Conflict (see `repeats`).
     """
-    model = _check_model(desk, request)
+    body = request.model_dump(mode="json")
+    sha256 = fingerprint(body)
+    with desk.db.read() as tx:  # first of all: a file may be gone since, and the job is there all the same
+        if earlier := earlier_job(tx, scope, call, sha256):
+            return records.get(tx, scope, earlier)
+    model = _check_model(desk, scope, request)
     _check_method(request)
     patience(request)
-    _check_file(desk, "training_file", request.training_file)
+    _check_file(desk, scope, "training_file", request.training_file)
     if request.validation_file is not None:
-        _check_file(desk, "validation_file", request.validation_file)
-    body = request.model_dump(mode="json")
+        _check_file(desk, scope, "validation_file", request.validation_file)
     asked = request.asked()
     unsaid = {"beta": "auto"} if request.tunes_by == "dpo" else {}
     shown = ResolvedHyperparameters(**{**unsaid, **asked.model_dump(exclude_none=True)})
     with desk.db.write() as tx:
-        if is_retry:
-            recent = jobs.c.created_at >= int(time.time()) - _RETRY_SECONDS
-            query = select(tunings.c.job_id, tunings.c.request).join(jobs, jobs.c.id == tunings.c.job_id)
-            for row in tx.execute(query.where(recent).order_by(jobs.c.seq.desc())):
-                if row.request == body:
-                    return records.get(tx, row.job_id)
+        if earlier := earlier_job(tx, scope, call, sha256):
+            return records.get(tx, scope, earlier)
         job_id = ids.mint("job")
-        store.enqueue(tx, job_id)
+        store.enqueue(tx, scope, job_id)
+        remember(tx, scope, call, sha256, job_id)
         seed = request.seed if request.seed is not None else random.SystemRandom().randrange(2**31)
         values = {"job_id": job_id, "request": body, "model": model, "seed": seed}
+        values |= {"created_by": call.key_id, "request_sha256": sha256}
         tx.execute(insert(tunings).values(**values, hyperparameters=shown.model_dump()))
         validating = f"Validating training file: {request.training_file}"
         if request.validation_file is not None:
             validating += f" and validation file: {request.validation_file}"
         created = Event("created", f"Created fine-tuning job: {job_id}")
         store.tell(tx, job_id, created, Event("validating", validating), *_unheeded(request), *also)
-        return records.get(tx, job_id)
+        return records.get(tx, scope, job_id)
 
 
-def get(desk: Desk, job_id: str) -> Tuning:
+def get(desk: Desk, scope: Scope, job_id: str) -> Tuning:
     """Raises NotFound in the API's own words."""
     with desk.db.read() as tx:
-        return records.get(tx, job_id)
+        return records.get(tx, scope, job_id)
 
 
 def patience(request: CreateJob) -> int | None:
@@ -104,9 +107,9 @@ def _unheeded(request: CreateJob) -> list[Event]:
     return [Event("integrations", text, level="warn")]
 
 
-def _check_model(desk: Desk, request: CreateJob) -> str:
+def _check_model(desk: Desk, scope: Scope, request: CreateJob) -> str:
     """The name that the job shows: an alias becomes its base; a tuned model stays itself."""
-    if adapter := desk.adapters.find(request.model):
+    if adapter := desk.adapters.find(scope, request.model):
         return adapter.name
     if resolved := desk.catalog.find(request.model):
         return resolved.base.name
@@ -139,8 +142,8 @@ def _check_method(request: CreateJob) -> None:
             )
 
 
-def _check_file(desk: Desk, param: str, file_id: str) -> None:
-    file = desk.files.find(file_id)
+def _check_file(desk: Desk, scope: Scope, param: str, file_id: str) -> None:
+    file = desk.files.find(scope, file_id)
     if file is None:
         raise InvalidRequest(
             f"invalid {param}: {file_id} does not exist. Upload it with purpose 'fine-tune' and use the id you get.",

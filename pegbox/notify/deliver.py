@@ -15,9 +15,10 @@ from pegbox.jobs import records
 from pegbox.jobs.records import checkpoint
 from pegbox.jobs.submit import Desk
 from pegbox.notify import endpoints, mail, webhook
-from pegbox.queue import outbox
+from pegbox.queue import outbox, store
 from pegbox.queue.outbox import Delivery, Ending, Outcome
 from pegbox.settings import Settings
+from pegbox.storage.scope import Scope
 from pegbox.storage.tables import checkpoints
 from pegbox.wire.webhooks import Event, EventData
 
@@ -73,7 +74,8 @@ class Deliverer:
         """Mail set up later, and endpoints made later, are told no old stories."""
         if self._settings.smtp_host and self._settings.mail_to:
             yield None
-        yield from endpoints.listeners(tx, ending, project_of(tx, ending.job_id))
+        if job := store.get(tx, ending.job_id):
+            yield from endpoints.listeners(tx, ending, Scope(job.project_id))
 
     def _begin(self, delivery: Delivery) -> None:
         """In a thread of its own: it waits for somebody else's machine nearly all the time."""
@@ -109,7 +111,8 @@ class Deliverer:
         error = None
         latest = select(checkpoints).where(checkpoints.c.job_id == ending.job_id).order_by(checkpoints.c.step.desc())
         with self._desk.db.read() as tx:
-            tuning = records.find(tx, ending.job_id)
+            job = store.get(tx, ending.job_id)
+            tuning = records.find(tx, Scope(job.project_id), job.id) if job else None
             row = tx.execute(latest.limit(1)).first()
         if tuning is not None:
             try:
@@ -117,11 +120,6 @@ class Deliverer:
             except (OSError, smtplib.SMTPException) as failed:
                 error = str(failed)
         return Outcome(int((time.monotonic() - started) * 1000), error)
-
-
-def project_of(_tx: Connection, _job_id: str) -> str | None:
-    """The project that a job belongs to: what decides which endpoints hear of it."""
-    return None
 
 
 def event_of(ending: Ending) -> Event:

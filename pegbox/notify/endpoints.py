@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, select, update
 
 from pegbox import ids
 from pegbox.errors import InvalidRequest, NotFound
@@ -14,6 +14,7 @@ from pegbox.queue import outbox
 from pegbox.queue.outbox import Ending
 from pegbox.storage.db import Database
 from pegbox.storage.paging import Slice, fetch
+from pegbox.storage.scope import Scope
 from pegbox.storage.tables import webhook_endpoints
 from pegbox.wire.webhooks import CreateEndpoint, UpdateEndpoint
 
@@ -27,7 +28,6 @@ class Endpoint:
     """A row of `webhook_endpoints`."""
 
     id: str
-    project: str | None
     name: str
     url: str
     event_types: tuple[str, ...]
@@ -41,15 +41,10 @@ class Endpoint:
         return f"whsec_***{self.secrets[0][-4:]}"
 
 
-def scope(project: str | None) -> ColumnElement[bool]:
-    """The endpoints of a project, for every query of this file: the only place where that column is matched."""
-    return webhook_endpoints.c.project.is_not_distinct_from(project)
-
-
-def listeners(tx: Connection, ending: Ending, project: str | None) -> list[str]:
+def listeners(tx: Connection, ending: Ending, scope: Scope) -> list[str]:
     """The ids of a project's endpoints that want to hear of an ending."""
-    mine = scope(project) & webhook_endpoints.c.disabled_at.is_(None)
-    found = tx.execute(select(webhook_endpoints).where(mine).order_by(webhook_endpoints.c.seq))
+    listening = scope.select(webhook_endpoints).where(webhook_endpoints.c.disabled_at.is_(None))
+    found = tx.execute(listening.order_by(webhook_endpoints.c.seq))
     return [row.id for row in found if event_type(ending) in row.event_types]
 
 
@@ -57,26 +52,26 @@ def event_type(ending: Ending) -> str:
     return f"fine_tuning.job.{ending.status}"
 
 
-def create(db: Database, project: str | None, wish: CreateEndpoint) -> Endpoint:
+def create(db: Database, scope: Scope, wish: CreateEndpoint) -> Endpoint:
     """Raises InvalidRequest where there are too many. The URL was looked at by the caller."""
     now = int(time.time())
     values: dict[str, object] = {
-        "id": ids.mint("webhook"), "project": project, "name": wish.name, "url": wish.url,
+        "id": ids.mint("webhook"), "name": wish.name, "url": wish.url,
         "event_types": wish.event_types, "secret": _new_secret(), "created_at": now, "updated_at": now,
     }  # fmt: skip
     with db.write() as tx:
-        if len(tx.execute(select(webhook_endpoints.c.id).where(scope(project))).all()) >= _MOST:
+        if len(tx.execute(scope.select(webhook_endpoints)).all()) >= _MOST:
             raise InvalidRequest(
                 f"There are {_MOST} webhook endpoints already; delete one first.", code="too_many_webhook_endpoints"
             )
-        row = tx.execute(insert(webhook_endpoints).values(values).returning(webhook_endpoints)).one()
+        row = tx.execute(scope.insert(webhook_endpoints).values(values).returning(webhook_endpoints)).one()
     return _endpoint(row)
 
 
-def get(db: Database, project: str | None, endpoint_id: str) -> Endpoint:
+def get(db: Database, scope: Scope, endpoint_id: str) -> Endpoint:
     """Raises NotFound."""
     with db.read() as tx:
-        row = tx.execute(select(webhook_endpoints).where(_named(project, endpoint_id))).first()
+        row = tx.execute(scope.select(webhook_endpoints).where(_named(endpoint_id))).first()
     return _found(row, endpoint_id)
 
 
@@ -86,18 +81,18 @@ def find(tx: Connection, endpoint_id: str) -> Endpoint | None:
     return None if row is None else _endpoint(row)
 
 
-def list_endpoints(db: Database, project: str | None, *, after: str | None, limit: int) -> Slice[Endpoint]:
+def list_endpoints(db: Database, scope: Scope, *, after: str | None, limit: int) -> Slice[Endpoint]:
     """Newest first."""
-    query = select(webhook_endpoints).where(scope(project))
+    query = scope.select(webhook_endpoints)
     with db.read() as tx:
-        page = fetch(tx, query, webhook_endpoints.c.seq, webhook_endpoints.c.id, after, limit)
+        page = fetch(tx, scope, query, webhook_endpoints.c.seq, webhook_endpoints.c.id, after, limit)
     return Slice([_endpoint(row) for row in page.items], page.has_more)
 
 
-def change(db: Database, project: str | None, endpoint_id: str, wish: UpdateEndpoint) -> Endpoint:
+def change(db: Database, scope: Scope, endpoint_id: str, wish: UpdateEndpoint) -> Endpoint:
     """Raises NotFound. A wish that changes nothing leaves `updated_at` alone."""
     with db.write() as tx:
-        row = tx.execute(select(webhook_endpoints).where(_named(project, endpoint_id))).first()
+        row = tx.execute(scope.select(webhook_endpoints).where(_named(endpoint_id))).first()
         old = _found(row, endpoint_id)
         values: dict[str, object] = wish.model_dump(exclude_none=True, exclude={"enabled"})
         if wish.enabled is not None and wish.enabled != old.enabled:
@@ -106,23 +101,23 @@ def change(db: Database, project: str | None, endpoint_id: str, wish: UpdateEndp
             return old
         if values.get("disabled_at"):
             outbox.drop(tx, endpoint_id)
-        return _write(tx, project, endpoint_id, values)
+        return _write(tx, scope, endpoint_id, values)
 
 
-def remove(db: Database, project: str | None, endpoint_id: str) -> None:
+def remove(db: Database, scope: Scope, endpoint_id: str) -> None:
     """With all its deliveries. Raises NotFound."""
     with db.write() as tx:
-        if not tx.execute(delete(webhook_endpoints).where(_named(project, endpoint_id))).rowcount:
+        if not tx.execute(scope.delete(webhook_endpoints).where(_named(endpoint_id))).rowcount:
             raise _unknown(endpoint_id)
 
 
-def rotate(db: Database, project: str | None, endpoint_id: str, *, keep_old: bool) -> Endpoint:
+def rotate(db: Database, scope: Scope, endpoint_id: str, *, keep_old: bool) -> Endpoint:
     """A new secret. The one before it signs as well for a day if it is kept, and never again if not."""
     with db.write() as tx:
-        old = _found(tx.execute(select(webhook_endpoints).where(_named(project, endpoint_id))).first(), endpoint_id)
+        old = _found(tx.execute(scope.select(webhook_endpoints).where(_named(endpoint_id))).first(), endpoint_id)
         kept = {"old_secret": old.secrets[0], "old_secret_until": time.time() + _OLD_SECRET_SECONDS}
         values = {"secret": _new_secret(), **(kept if keep_old else dict.fromkeys(kept))}
-        return _write(tx, project, endpoint_id, values)
+        return _write(tx, scope, endpoint_id, values)
 
 
 def disable(db: Database, endpoint_id: str) -> None:
@@ -133,8 +128,8 @@ def disable(db: Database, endpoint_id: str) -> None:
         outbox.drop(tx, endpoint_id)
 
 
-def _write(tx: Connection, project: str | None, endpoint_id: str, values: dict[str, object]) -> Endpoint:
-    row = update(webhook_endpoints).where(_named(project, endpoint_id))
+def _write(tx: Connection, scope: Scope, endpoint_id: str, values: dict[str, object]) -> Endpoint:
+    row = scope.update(webhook_endpoints).where(_named(endpoint_id))
     values = {**values, "updated_at": int(time.time())}
     return _endpoint(tx.execute(row.values(values).returning(webhook_endpoints)).one())
 
@@ -143,8 +138,8 @@ def _new_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 
-def _named(project: str | None, endpoint_id: str) -> ColumnElement[bool]:
-    return scope(project) & (webhook_endpoints.c.id == endpoint_id)
+def _named(endpoint_id: str) -> ColumnElement[bool]:
+    return webhook_endpoints.c.id == endpoint_id
 
 
 def _found(row: Row[Any] | None, endpoint_id: str) -> Endpoint:
@@ -163,7 +158,6 @@ def _endpoint(row: Row[Any]) -> Endpoint:
     old = (row.old_secret,) if row.old_secret and row.old_secret_until > time.time() else ()
     return Endpoint(
         id=row.id,
-        project=row.project,
         name=row.name,
         url=row.url,
         event_types=tuple(row.event_types),

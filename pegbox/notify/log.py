@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, FromClause, select
 
 from pegbox.notify.endpoints import event_type
 from pegbox.queue.outbox import Ending
@@ -35,13 +35,23 @@ class Told:
     attempts: tuple[Attempt, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    """The owner of deliveries."""
+
+    id: str
+
+    def owns(self, table: FromClause) -> ColumnElement[bool]:
+        mine: ColumnElement[bool] = table.c.endpoint_id == self.id
+        return mine
+
+
 def list_deliveries(db: Database, endpoint_id: str, *, after: str | None, limit: int) -> Slice[Told]:
     """Newest first. The caller knows that the endpoint is its own."""
     about = (outbox.c.event_id, outbox.c.job_id, outbox.c.kind, outbox.c.created_at)
     query = select(deliveries, *about).join(outbox, outbox.c.seq == deliveries.c.outbox_seq)
-    query = query.where(deliveries.c.endpoint_id == endpoint_id)
     with db.read() as tx:
-        page = fetch(tx, query, deliveries.c.seq, deliveries.c.id, after, limit)
+        page = fetch(tx, _Endpoint(endpoint_id), query, deliveries.c.seq, deliveries.c.id, after, limit)
         names = [row.id for row in page.items]
         tried = select(delivery_attempts).where(delivery_attempts.c.delivery_id.in_(names))
         attempts: dict[str, list[Attempt]] = defaultdict(list)

@@ -56,6 +56,7 @@ class QueuedJob:
     lease_token: str | None
     lease_until: float | None
     failure: Failure | None
+    project_id: str
 
 
 def diagram() -> str:

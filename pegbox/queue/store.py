@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from pegbox import ids
@@ -15,6 +15,7 @@ from pegbox.errors import IllegalMove, LostRace
 from pegbox.queue import outbox
 from pegbox.queue.states import MOVES, Failure, QueuedJob, Status, is_final
 from pegbox.storage.db import Database
+from pegbox.storage.scope import Scope
 from pegbox.storage.tables import events, jobs
 
 LEASE_SECONDS = 30.0
@@ -31,13 +32,14 @@ class Event:
     data: Mapping[str, object] | None = None
 
 
-def enqueue(tx: Connection, job_id: str) -> None:
-    """Add a job, to be validated first."""
+def enqueue(tx: Connection, scope: Scope, job_id: str) -> None:
+    """Add a job of that project, to be validated first."""
     values = {"id": job_id, "status": Status.VALIDATING, "created_at": int(time.time()), "attempt": 0}
-    tx.execute(insert(jobs).values(**values))
+    tx.execute(scope.insert(jobs).values(**values))
 
 
 def get(tx: Connection, job_id: str) -> QueuedJob | None:
+    """For those who serve all projects; what a user may see is read by `jobs.records`."""
     row = tx.execute(select(jobs).where(jobs.c.id == job_id)).first()
     return None if row is None else from_row(row)
 
@@ -118,13 +120,14 @@ def move(
 
 
 def tell(tx: Connection, job_id: str, *told: Event) -> None:
-    """Append events, leaving out those told before."""
+    """Append events, leaving out those told before. They belong to whoever the job belongs to."""
     now = int(time.time())
+    owner = select(jobs.c.project_id).where(jobs.c.id == job_id).scalar_subquery()
     for event in told:
         values = {
             "id": ids.mint("event"), "job_id": job_id, "key": event.key, "created_at": now,
             "level": event.level, "type": event.type, "message": event.message,
-            "data": None if event.data is None else dict(event.data),
+            "data": None if event.data is None else dict(event.data), "project_id": owner,
         }  # fmt: skip
         tx.execute(sqlite_insert(events).values(values).on_conflict_do_nothing())
 
@@ -161,4 +164,5 @@ def from_row(row: Row[Any]) -> QueuedJob:
         lease_token=row.lease_token,
         lease_until=row.lease_until,
         failure=failure,
+        project_id=row.project_id,
     )

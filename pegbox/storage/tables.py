@@ -18,10 +18,16 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
+DEFAULT_PROJECT = "proj_default"  # the one that is always there, and that all older rows belong to
 
 
 def _seq() -> Column[int]:
     return Column("seq", Integer, primary_key=True, autoincrement=True)
+
+
+def _project() -> Column[str]:
+    """Whose row it is. The default is for rows that are older than projects; `storage.scope` fills it in."""
+    return Column("project_id", String, nullable=False, server_default=DEFAULT_PROJECT)
 
 
 files = Table(
@@ -36,6 +42,8 @@ files = Table(
     Column("sha256", String, nullable=False),  # of the content, hexadecimal
     Column("expires_at", Integer),  # unix seconds
     Column("status_details", String),  # what the first look found wrong with it, for the user
+    _project(),
+    Index("files_by_project", "project_id", "seq"),
 )
 
 # What the queue needs to know of a job, whatever the job does.
@@ -54,7 +62,9 @@ jobs = Table(
     Column("error_code", String),
     Column("error_message", String),
     Column("error_param", String),
+    _project(),
     Index("jobs_by_status", "status", "seq"),
+    Index("jobs_by_project", "project_id", "seq"),
 )
 
 events = Table(
@@ -70,6 +80,7 @@ events = Table(
     Column("type", String, nullable=False),
     Column("message", String, nullable=False),
     Column("data", JSON),
+    _project(),
     UniqueConstraint("job_id", "key"),
     Index("events_by_job", "job_id", "seq"),
 )
@@ -87,6 +98,21 @@ tunings = Table(
     Column("trained_tokens", Integer),
     Column("result_file", String),
     Column("estimated_finish", Integer),  # unix seconds
+    Column("created_by", String),  # the API key's id
+    Column("request_sha256", String),  # of the body: a repeated call is found by it
+    Index("tunings_by_request", "request_sha256"),
+)
+
+# Create calls that came with an Idempotency-Key: written with the job they made, kept for a day.
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("project_id", String, primary_key=True),
+    Column("key", String, primary_key=True),  # the client's own word
+    Column("request_sha256", String, nullable=False),
+    Column("job_id", String, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),  # the answer is this job
+    Column("created_at", Integer, nullable=False),
+    Index("idempotency_by_age", "created_at"),
 )
 
 checkpoints = Table(
@@ -99,6 +125,7 @@ checkpoints = Table(
     Column("step", Integer, nullable=False),
     Column("model", String, nullable=False),  # its own ft:… name, a row of `adapters`
     Column("metrics", JSON, nullable=False),
+    _project(),
     UniqueConstraint("job_id", "step"),
 )
 
@@ -112,6 +139,8 @@ adapters = Table(
     Column("job_id", String, nullable=False),
     Column("format", String, nullable=False),  # "chat" or "completion": what it was trained to answer
     Column("folder", String, nullable=False),  # below the data directory; PEFT format
+    _project(),
+    Index("adapters_by_project", "project_id", "seq"),
 )
 
 # What is to be told: written in the transaction that ends a job, so that no ending goes untold. Who is told of it, by
@@ -133,7 +162,7 @@ webhook_endpoints = Table(
     metadata,
     _seq(),
     Column("id", String, unique=True, nullable=False),
-    Column("project", String),  # null = of the server's one project
+    _project(),
     Column("name", String, nullable=False),
     Column("url", String, nullable=False),
     Column("event_types", JSON, nullable=False),
@@ -172,12 +201,46 @@ delivery_attempts = Table(
     Index("attempts_of_delivery", "delivery_id", "seq"),
 )
 
+projects = Table(
+    "projects",
+    metadata,
+    _seq(),
+    Column("id", String, unique=True, nullable=False),
+    Column("name", String, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Column("archived_at", Integer),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,
     _seq(),
+    Column("id", String, unique=True, nullable=False),
+    Column("project_id", String, ForeignKey("projects.id"), nullable=False),
+    Column("name", String, nullable=False),
+    Column("access", String, nullable=False),  # a value of auth.keys.Access
     Column("sha256", String, unique=True, nullable=False),  # of the key; the key itself is never stored
-    Column("hint", String, nullable=False),  # the last four characters
+    Column("prefix", String, nullable=False),  # the first characters, to tell keys apart
+    Column("hint", String, nullable=False),  # the last four
     Column("source", String, nullable=False),  # "settings" or "minted"
     Column("created_at", Integer, nullable=False),
+    Column("expires_at", Integer),
+    Column("revoked_at", Integer),
+    Column("last_used_at", Integer),  # true to the minute
+    Index("keys_by_project", "project_id", "seq"),
+)
+
+# Who changed keys and projects: written in the transaction of the change, and never altered.
+audit = Table(
+    "audit",
+    metadata,
+    _seq(),
+    Column("id", String, unique=True, nullable=False),
+    Column("type", String, nullable=False),
+    Column("effective_at", Integer, nullable=False),
+    Column("actor_key", String),  # a key's id; the server itself where there is none
+    Column("project_id", String, nullable=False),
+    Column("target_id", String, nullable=False),
+    Column("details", JSON, nullable=False),
+    Index("audit_by_project", "project_id", "seq"),
 )

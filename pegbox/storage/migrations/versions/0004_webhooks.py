@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 _NEVER = 1e11  # what stood in `not_before` of a mail that was given up lies beyond
 
 
@@ -20,7 +20,7 @@ def upgrade() -> None:
         "webhook_endpoints",
         _seq(),
         sa.Column("id", sa.String, unique=True, nullable=False),
-        sa.Column("project", sa.String),
+        sa.Column("project_id", sa.String, nullable=False, server_default="proj_default"),
         sa.Column("name", sa.String, nullable=False),
         sa.Column("url", sa.String, nullable=False),
         sa.Column("event_types", sa.JSON, nullable=False),
@@ -79,3 +79,28 @@ def _split_outbox() -> None:
         values = {"event_id": f"evt_{secrets.token_hex(12)}", "job_id": row.job_id, "kind": row.kind}
         tx.execute(sa.insert(new).values(**values, created_at=created, routed_at=created if over else None))
     op.drop_table("old_outbox")
+
+
+def downgrade() -> None:
+    """What was not routed yet waits for its mail; all else counts as mailed."""
+    for table in ("delivery_attempts", "deliveries", "webhook_endpoints"):
+        op.drop_table(table)
+    op.drop_index("outbox_unrouted", "outbox")
+    op.rename_table("outbox", "new_outbox")
+    old = op.create_table(
+        "outbox",
+        _seq(),
+        sa.Column("job_id", sa.String, nullable=False),
+        sa.Column("kind", sa.String, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("not_before", sa.Float, nullable=False),
+        sa.Column("delivered_at", sa.Integer),
+        sa.Column("last_error", sa.String),
+    )
+    new = sa.table("new_outbox", *map(sa.column, ("seq", "job_id", "kind", "created_at", "routed_at")))
+    tx = op.get_bind()
+    for row in tx.execute(sa.select(new).order_by(new.c.seq)).all():
+        delivered = None if row.routed_at is None else row.created_at
+        values = {"job_id": row.job_id, "kind": row.kind, "attempts": 0, "not_before": 0.0}
+        tx.execute(sa.insert(old).values(**values, delivered_at=delivered))
+    op.drop_table("new_outbox")
