@@ -3,7 +3,6 @@ size. The framework's own form parser would spool, then copy."""
 
 import asyncio
 import hashlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +11,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from pegbox import durable
 from pegbox.errors import BodyTooLarge, InvalidRequest
 
 _FIELDS = 16
@@ -141,8 +141,7 @@ async def _stream(request: Request, form: _Form, boundary: bytes, out: BinaryIO)
 
     def finish() -> None:
         drain()
-        out.flush()
-        os.fsync(out.fileno())
+        durable.sync(out, "upload")
 
     try:
         parser = form.parser(boundary)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Literal
 
@@ -212,9 +213,11 @@ def _publish(
     """Name the model and end the job, in one transaction: the model answers as soon as the job says so."""
     recipe = run.recipe()
     curve = run.curve()
-    results = desk.files.put(step_metrics_csv(curve), filename="step_metrics.csv", purpose=RESULTS_PURPOSE)
     name = ids.tuned_name(recipe.base, settings.organization, tuning.request.suffix)
-    with desk.db.write() as tx:
+    with ExitStack() as held:
+        held.enter_context(desk.files.naming())
+        results = desk.files.put(step_metrics_csv(curve), filename="step_metrics.csv", purpose=RESULTS_PURPOSE)
+        tx = held.enter_context(desk.db.write())
         job = store.hold(tx, tuning.job)
         desk.files.record(tx, results)
         choice = choose(records.saved_checkpoints(tx, job.id), curve[-1], early_stop=recipe.patience is not None)
