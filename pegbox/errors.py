@@ -6,7 +6,9 @@ PegboxError
 │   ├── Unauthorized          401  no key, or a wrong one
 │   ├── NotFound              404  no such file, job, model
 │   ├── BodyTooLarge          413  more bytes than the setting allows
-│   └── Overloaded            429  more generations in flight than the engine takes
+│   ├── Overloaded            429  more generations in flight than the engine takes
+│   ├── StorageBroken         503  the disk or the machine refuses what storing needs, and what to do
+│   └── StorageFull           507  no room on the disk, or under the quota
 ├── JobFailure                a job ends as "failed"; becomes the job's `error` object
 ├── QueueError
 │   ├── IllegalMove           the table of moves has no such arrow
@@ -62,6 +64,16 @@ class BodyTooLarge(RequestError):  # noqa: N818
 class Overloaded(RequestError):  # noqa: N818
     status = 429
     type = "rate_limit_error"
+
+
+class StorageBroken(RequestError):  # noqa: N818
+    status = 503
+    type = "server_error"
+
+
+class StorageFull(RequestError):  # noqa: N818
+    status = 507
+    type = "server_error"
 
 
 class JobFailure(PegboxError):  # noqa: N818

@@ -22,6 +22,7 @@ from pegbox import durable
 from pegbox.train.attested import Evidence
 from pegbox.train.recipe import Recipe
 
+NO_ROOM, DISK_REFUSED = 75, 74  # exit statuses of a trainer that could not write
 JOURNALS = ("events.jsonl", "metrics.jsonl", "rows.jsonl")
 
 
