@@ -95,7 +95,7 @@ class RunDir:
 
     def create(self) -> None:
         for name in ("data", "checkpoints", "control"):
-            (self.path / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+            durable.make_folder(self.path / name, mode=0o700)
 
     @property
     def recipe_path(self) -> Path:

@@ -26,7 +26,7 @@ from pegbox import __version__, durable
 from pegbox.errors import CommandFailed
 from pegbox.queue.states import Status
 from pegbox.storage.db import HEAD
-from pegbox.train.rundir import RunDir
+from pegbox.train.rundir import JOURNALS, RunDir
 from pegbox.upkeep.store import References, Store, references
 from pegbox.upkeep.verify import damage
 
@@ -130,7 +130,8 @@ def _freeze(store: Store, staging: Path) -> References:
                 source.execute("SELECT count(*) FROM files").fetchall()
                 wanted = _references_of(source)
                 _link(store.blobs.root, staging / "blobs", [*wanted.files, *wanted.adapters])
-            _link(store.root, staging, ["runs", "timings.jsonl"])
+            for run in (store.root / "runs").glob("*"):
+                _keep_run(RunDir(run), staging / "runs" / run.name)
             with closing(dbapi2.connect(str(staging / "pegbox.db"))) as target:
                 source.backup(target)
                 target.execute("PRAGMA journal_mode=DELETE")
@@ -158,6 +159,23 @@ def _link(root: Path, target: Path, names: list[str]) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):  # a checkpoint that was dropped a moment ago
                 os.link(path, place)
+
+
+def _keep_run(run: RunDir, target: Path) -> None:
+    """A run directory in which what is told and what is saved agree: no checkpoint came while they were taken."""
+    before = None
+    while before != (before := _checkpoints(run)):
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(exist_ok=True)
+        _link(run.path.parent, target.parent, [run.path.name])
+        for name in JOURNALS:  # these grow: a link would grow with them
+            (target / name).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                shutil.copyfile(run.path / name, target / name)
+
+
+def _checkpoints(run: RunDir) -> list[str]:
+    return sorted(path.name for path in run.checkpoints.glob("step-*"))
 
 
 def _files(folder: Path) -> Iterator[Path]:
