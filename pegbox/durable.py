@@ -8,12 +8,14 @@ dies at the Nth pass of one where PEGBOX_CRASH_AT=NAME:N says so; see docs/durab
 """
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 CRASH_VARIABLE = "PEGBOX_CRASH_AT"
+_TRACE = "trace"
 _DIED = 137  # as a shell tells of a process that was killed
 
 
@@ -93,25 +95,39 @@ def _flush(path: Path, flags: int) -> None:
 # --- points at which a test lets the process die ----------------------------------------------------------------
 
 
-def _asked() -> tuple[str, int]:
-    """`NAME:N` in the environment; an N of 1 may be left out."""
-    name, _, number = os.environ.get(CRASH_VARIABLE, "").partition(":")
-    return name, int(number or 1)
+def _asked() -> tuple[str, int, str]:
+    """`NAME`, `NAME:N` or `NAME:N:TOKEN` in the environment. TOKEN is a file that is used up in dying, so that of
+    several processes, or several lives of one, a single one dies. `trace:0:FILE` notes each passing in that file."""
+    name, _, rest = os.environ.get(CRASH_VARIABLE, "").partition(":")
+    number, _, token = rest.partition(":")
+    return name, int(number or 1), token
 
 
-_name, _left = _asked()
+_name, _left, _token = _asked()
+_counting = threading.Lock()
 
 
 def step(name: str) -> None:
-    """Pass a point by its name. Costs a comparison."""
-    if name == _name:
-        _pass()
+    """Pass a point by its name. Costs two comparisons."""
+    if _name in (name, _TRACE):
+        _pass(name)
 
 
-def _pass() -> None:
+def _pass(name: str) -> None:
     global _left  # noqa: PLW0603 - one process dies once
-    _left -= 1
-    if _left == 0:
+    with _counting:
+        if _name == _TRACE:
+            with Path(_token).open("a", encoding="ascii") as trace:
+                trace.write(f"{name}\n")
+            return
+        _left -= 1
+        if _left:
+            return
+        try:
+            if _token:
+                Path(_token).unlink()
+        except FileNotFoundError:
+            return
         os._exit(_DIED)
 
 
