@@ -9,6 +9,7 @@ from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
 FINAL = ("succeeded", "failed", "cancelled")
+_AGAIN = ("Job paused", "Job resumed", "Job is pausing", "Training resumed")  # told at each pause, or each life
 _READ_BACK = 2  # files whose bytes are fetched at a check; the disk is looked at whole, besides
 
 
@@ -118,7 +119,8 @@ class History:
 
     def _check_end(self, client: OpenAI, word: str, job: FineTuningJob, models: set[str]) -> None:
         events = [event.message for event in client.fine_tuning.jobs.list_events(job.id, limit=100)]
-        for text in {text for text in events if events.count(text) > 1}:
+        once = [text for text in events if not text.startswith(_AGAIN)]
+        for text in {text for text in once if once.count(text) > 1}:
             self.fault("doubled", f"event of job {word}: {text}")
         if job.status == "succeeded":
             if job.fine_tuned_model not in models or not job.result_files:

@@ -115,7 +115,8 @@ class Load:
             story = self._history.files[word] = FileStory(content, purpose=purpose)
         made = self._call(lambda: self._client.files.create(file=(word, content), purpose="fine-tune"))
         if made is not None:
-            story.id = made.id  # type: ignore[attr-defined]
+            with self._history.lock:  # not while the history is being checked
+                story.id = made.id  # type: ignore[attr-defined]
         return story
 
     def _upload(self) -> None:
@@ -130,7 +131,8 @@ class Load:
             file = self._draw.choice(free)
             file.delete_asked = True
         if self._call(lambda: self._client.files.delete(str(file.id))) is not None:
-            file.delete_acknowledged = True
+            with self._history.lock:
+                file.delete_acknowledged = True
 
     def _create(self, kind: str) -> str | None:
         """The word of a new job, if it was acknowledged."""
@@ -153,7 +155,8 @@ class Load:
         )  # fmt: skip
         if made is None:
             return None
-        story.id = made.id  # type: ignore[attr-defined]
+        with self._history.lock:
+            story.id = made.id  # type: ignore[attr-defined]
         return word
 
     def _control(self) -> None:

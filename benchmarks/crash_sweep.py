@@ -39,7 +39,7 @@ from pegbox.upkeep.verify import damage
 
 KEY = "sk-sweep-0123456789abcdef"
 TRAINER_SHARE = 0.25  # of the kills
-_PATIENCE = 300
+_PATIENCE = 900
 
 
 class Sweep:

@@ -8,6 +8,7 @@ from pegbox.train.recipe import Recipe
 
 CODE = "insufficient_storage"
 _ADAPTER_BYTES = 4  # a parameter, as published
+_REST_BYTES = 8 * 2**20  # rows, figures and the log
 _STATE_BYTES = 12  # beside it in a checkpoint: the value and the optimizer's two, in single precision
 
 
@@ -19,7 +20,7 @@ def needed(recipe: Recipe, base: BaseModel, keep_checkpoints: int) -> int:
     """
     parameters = 2 * recipe.lora_rank * base.parameters // base.hidden_size
     checkpoints = (recipe.n_epochs + 1) * parameters * (_ADAPTER_BYTES + _STATE_BYTES)
-    return checkpoints + (keep_checkpoints + 2) * parameters * _ADAPTER_BYTES
+    return _REST_BYTES + checkpoints + (keep_checkpoints + 2) * parameters * _ADAPTER_BYTES
 
 
 def make_sure(settings: Settings, recipe: Recipe, base: BaseModel) -> None:
