@@ -68,11 +68,12 @@ class Adapters:
 
     def delete(self, scope: Scope, adapter: Adapter) -> None:
         """The name goes first, then the bytes unless another name still stands for them."""
-        with self._db.write() as tx:
-            tx.execute(scope.delete(adapters).where(adapters.c.name == adapter.name))
-            shared = tx.execute(select(adapters.c.name).where(adapters.c.folder == adapter.folder)).first()
-        if shared is None:
-            self._blobs.delete(adapter.folder)
+        with self._blobs.naming():
+            with self._db.write() as tx:
+                tx.execute(scope.delete(adapters).where(adapters.c.name == adapter.name))
+                shared = tx.execute(select(adapters.c.name).where(adapters.c.folder == adapter.folder)).first()
+            if shared is None:
+                self._blobs.delete(adapter.folder)
 
 
 def _adapter(values: "dict[str, object]") -> Adapter:

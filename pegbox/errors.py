@@ -10,7 +10,9 @@ PegboxError
 │   ├── BodyTooLarge          413  more bytes than the setting allows
 │   ├── TooManyRequests       429  a key, or an address with wrong keys, asks too often
 │   ├── Overloaded            429  more generations in flight than the engine takes
-│   └── Unavailable           503  the server is shutting down; another try may find the next one
+│   ├── Unavailable           503  the server is shutting down; another try may find the next one
+│   ├── StorageBroken         503  the disk or the machine refuses what storing needs, and what to do
+│   └── StorageFull           507  no room on the disk, or under the quota
 ├── JobFailure                a job ends as "failed"; becomes the job's `error` object
 ├── QueueError
 │   ├── IllegalMove           the table of moves has no such arrow
@@ -99,6 +101,17 @@ class Overloaded(RequestError):  # noqa: N818
 
 class Unavailable(RequestError):  # noqa: N818
     status = 503
+    type = "server_error"
+
+
+class StorageBroken(RequestError):  # noqa: N818
+    status = 503
+    type = "server_error"
+
+
+class StorageFull(RequestError):  # noqa: N818
+    status = 507
+    type = "server_error"
 
 
 class JobFailure(PegboxError):  # noqa: N818

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -63,10 +64,15 @@ class Files:
         size = written.stat().st_size
         expires_at = now + expires_in if expires_in else None
         file = File(ids.mint("file"), size, now, filename, purpose, sha256, expires_at, status_details)
-        self._blobs.commit(written, file.id)
-        with self._db.write() as tx:
-            self.record(tx, scope, file)
+        with self._blobs.naming():
+            self._blobs.commit(written, file.id, "upload")
+            with self._db.write() as tx:
+                self.record(tx, scope, file)
         return file
+
+    def naming(self) -> AbstractContextManager[None]:
+        """Around `put` and the transaction that calls `record`, lest the collector come between them."""
+        return self._blobs.naming()
 
     def put(self, content: bytes, *, filename: str, purpose: str) -> File:
         """Store the bytes of a file that the server makes; `record` gives it its row."""
@@ -112,17 +118,19 @@ class Files:
 
     def delete(self, scope: Scope, file_id: str) -> None:
         file = self.get(scope, file_id)
-        with self._db.write() as tx:
-            tx.execute(scope.delete(files).where(files.c.id == file.id))
-        self._blobs.delete(file.id)
+        with self._blobs.naming():
+            with self._db.write() as tx:
+                tx.execute(scope.delete(files).where(files.c.id == file.id))
+            self._blobs.delete(file.id)
 
     def purge(self) -> None:
         """Delete what has expired, whoever it belongs to: rows, then bytes."""
         past = files.c.expires_at <= int(time.time())
-        with self._db.write() as tx:
-            gone = list(tx.execute(delete(files).where(past).returning(files.c.id)).scalars())
-        for file_id in gone:
-            self._blobs.delete(file_id)
+        with self._blobs.naming():
+            with self._db.write() as tx:
+                gone = list(tx.execute(delete(files).where(past).returning(files.c.id)).scalars())
+            for file_id in gone:
+                self._blobs.delete(file_id)
 
     def list(
         self, scope: Scope, *, purpose: str | None, after: str | None, limit: int, newest_first: bool

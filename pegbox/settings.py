@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     check_seconds: float = Field(60.0, ge=0, description="time for the quality checks of a job's files")
     holdout: bool = Field(True, description="carve a validation set where none is given (200 rows or more)")
     concurrent_jobs: int = Field(1, ge=1, description="jobs that train at the same time")
+    max_stored_bytes: int = Field(0, ge=0, description="most that the data directory may hold; 0 = what the disk has")
+    keep_free_bytes: int = Field(64 * MIB, ge=0, description="room left on the disk that no upload or job may take")
     keep_checkpoints: int = Field(3, ge=1, description="newest checkpoints kept a job; the best is kept too")
     threads: int = Field(0, ge=0, description="CPU threads a child process uses; 0 = all that it may use")
     dtype: str = Field(

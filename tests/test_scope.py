@@ -60,6 +60,7 @@ AROUND = {
     ("notify/deliver.py", "_mail"): "for the operator",
     ("notify/endpoints.py", "find"): "for a delivery, whose receiver was chosen through the scope",
     ("notify/endpoints.py", "disable"): "for a delivery, as above",
+    ("upkeep/store.py", "references"): "which bytes have an owner, for those who run the server",
     ("api/event_stream.py", "_latest"): "how far the table reaches, for nobody's eyes",
     ("api/event_stream.py", "_told_since"): "which streams to wake; each reads through its own scope",
     ("api/health.py", "_reasons"): "whether the database answers",

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import stat
 import subprocess
 import sys
@@ -225,6 +227,9 @@ def test_pages_of_a_filtered_list(db: Database) -> None:
     assert ([row.id for row in page.items], page.has_more) == (["d"], True)
 
 
+LOCKS = {"naming.lock", "alive.lock"}
+
+
 # --- blobs ---------------------------------------------------------------------------------------------------
 
 
@@ -235,7 +240,8 @@ def test_what_is_put_has_its_name_and_no_other(tmp_path: Path) -> None:
     blobs.put("file-1", b"new")
     assert blobs.path("file-1").read_bytes() == b"new"
     assert blobs.path("jobs/7/result.csv").read_bytes() == b"two"
-    assert list((tmp_path / "files" / "incoming").iterdir()) == []
+    assert blobs.keys() == ["file-1", "jobs/7/result.csv"]
+    assert {path.name for path in (tmp_path / "files" / "incoming").rglob("*")} <= LOCKS | {blobs.begin().parent.name}
 
 
 def test_begin_and_commit(tmp_path: Path) -> None:
@@ -252,10 +258,14 @@ def test_begin_and_commit(tmp_path: Path) -> None:
 def test_leftovers_of_a_crash_go_at_start_and_nothing_else(tmp_path: Path) -> None:
     blobs = Blobs(tmp_path)
     blobs.put("file-1", b"kept")
-    blobs.begin().write_bytes(b"half")
-    blobs.begin().mkdir()
+    half, folder = blobs.begin(), blobs.begin()
+    half.write_bytes(b"half")
+    folder.mkdir()
+    Blobs(tmp_path)
+    assert half.read_bytes() == b"half", "its process lives"
+    del blobs
     again = Blobs(tmp_path)
-    assert list((tmp_path / "incoming").iterdir()) == []
+    assert [path.name for path in (tmp_path / "incoming").iterdir()] == ["naming.lock"]
     assert again.path("file-1").read_bytes() == b"kept"
 
 
@@ -274,7 +284,9 @@ def test_put_folder_copies_the_named_files_once(tmp_path: Path) -> None:
     (source / "a").write_text("changed", "utf-8")
     blobs.put_folder("adapters/1", source, ["a"])
     found = {path.name: path.read_text("utf-8") for path in blobs.path("adapters/1").iterdir()}
+    manifest = json.loads(found.pop("manifest.json"))
     assert found == {"a": "a", "b": "b"}
+    assert manifest == {name: hashlib.sha256(name.encode()).hexdigest() for name in "ab"}
     with pytest.raises(FileNotFoundError):
         blobs.put_folder("adapters/2", source, ["a", "missing"])
     assert not blobs.path("adapters/2").exists()

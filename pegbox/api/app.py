@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Lifespan
 
-from pegbox import __version__
+from pegbox import __version__, durable
 from pegbox.adapters import Adapters
 from pegbox.api import (
     chat,
@@ -46,6 +46,8 @@ from pegbox.settings import Settings
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import Database
 from pegbox.storage.lock import lock_folder
+from pegbox.upkeep.collect import collect
+from pegbox.upkeep.store import Store
 
 ROUTERS = (
     fine_tuning.router,
@@ -72,7 +74,7 @@ class Server:
 
 def create_app(settings: Settings) -> Server:
     """Assemble the server of one data directory. Raises PegboxError if another server has it open."""
-    settings.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    durable.make_folder(settings.root, mode=0o700)
     lock = lock_folder(settings.root)
     db = Database(settings.root / "pegbox.db")
     blobs = Blobs(settings.root / "blobs")
@@ -109,6 +111,7 @@ def create_app(settings: Settings) -> Server:
         store.release_all(db)
         desk.files.purge()
         sweep(desk, settings)
+        collect(Store(settings.root, db, blobs))
         for thread in threads:
             thread.start()
         yield

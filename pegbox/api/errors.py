@@ -7,9 +7,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
-from pegbox.errors import CatalogError, EngineError, InvalidRequest, RenderError, RequestError
+from pegbox.errors import CatalogError, EngineError, InvalidRequest, RenderError, RequestError, StorageFull
+from pegbox.storage.trouble import trouble
 from pegbox.wire.base import ErrorBody, ErrorDetail
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(CatalogError, _server_error)
     app.add_exception_handler(RequestValidationError, _query_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OSError, _trouble)
+    app.add_exception_handler(DBAPIError, _trouble)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -71,7 +75,7 @@ def _param(found: ErrorDetails, body: object) -> str:
 
 async def _request_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestError)
-    return answer(error)
+    return answer(error, _DONT_RETRY if isinstance(error, StorageFull) else None)
 
 
 async def _render_error(_: Request, error: Exception) -> JSONResponse:
@@ -102,6 +106,16 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     plain = InvalidRequest(messages.get(error.status_code, str(error.detail)))
     plain.status = error.status_code
     return answer(plain, dict(error.headers or {}))
+
+
+async def _trouble(request: Request, error: Exception) -> JSONResponse:
+    """A disk that is full or broken is nobody's bug: it is said in one sentence, and so is what to do."""
+    found = trouble(error)
+    if found is None:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return await _unexpected(request, error)
+    log.error("%s %s: %s (%s)", request.method, request.url.path, found, error)
+    return answer(found, _DONT_RETRY if isinstance(found, StorageFull) else {"retry-after": "5"})
 
 
 async def _unexpected(_: Request, _error: Exception) -> JSONResponse:

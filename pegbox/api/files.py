@@ -23,6 +23,7 @@ from pegbox.errors import InvalidRequest
 from pegbox.files import File
 from pegbox.jobs import reports
 from pegbox.storage.paging import Slice
+from pegbox.storage.room import look
 from pegbox.wire import files as wire
 from pegbox.wire.base import Deleted, Page
 
@@ -32,7 +33,12 @@ _EXPIRES = range(3_600, 2_592_001)
 
 @router.post("/v1/files")
 async def create(request: Request, project: Project, parts: ServerParts) -> wire.File:
-    upload = await receive_upload(request, parts.desk.files.incoming(), parts.settings.max_file_bytes)
+    settings = parts.settings
+    room = await asyncio.to_thread(
+        look, settings.root, kept_free=settings.keep_free_bytes, quota=settings.max_stored_bytes
+    )
+    written = await asyncio.to_thread(parts.desk.files.incoming)
+    upload = await receive_upload(request, written, settings.max_file_bytes, room)
     try:
         purpose, expires_in = _fields(upload)
         details = await asyncio.to_thread(_look_at, upload.written) if purpose == "fine-tune" else None

@@ -3,7 +3,6 @@ size. The framework's own form parser would spool, then copy."""
 
 import asyncio
 import hashlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -12,11 +11,14 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from pegbox import durable
 from pegbox.errors import BodyTooLarge, InvalidRequest
+from pegbox.storage.room import Room, claim
 
 _FIELDS = 16
 _FIELD_BYTES = 16 * 1024
 _WRITE_BYTES = 1 << 20
+_WHAT = "an upload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class _Form:
     """The parser's callbacks collect here. `pending` is what is yet to be written to disk."""
 
     max_file_bytes: int
+    room: Room
     fields: dict[str, bytearray] = field(default_factory=dict)
     filename: str | None = None
     pending: bytearray = field(default_factory=bytearray)
@@ -79,6 +82,8 @@ class _Form:
             if self.file_bytes > self.max_file_bytes:
                 limit = f"{self.max_file_bytes:,}"
                 raise BodyTooLarge(f"The file is larger than the {limit} bytes allowed.", code="file_too_large")
+            if self.file_bytes > self.room.left:
+                claim(self.room, self.file_bytes, _WHAT)
             self.pending += data[start:end]
             return
         self.fields[self.part] += data[start:end]
@@ -103,15 +108,18 @@ class _Form:
         )
 
 
-async def receive_upload(request: Request, written: Path, max_file_bytes: int) -> Upload:
+async def receive_upload(request: Request, written: Path, max_file_bytes: int, room: Room) -> Upload:
     """Stream the form's file to `written`. On any error nothing is left there.
 
-    Raises InvalidRequest for what is no proper form with one file, BodyTooLarge, and ClientDisconnect.
+    Raises InvalidRequest for what is no proper form with one file, BodyTooLarge, and StorageFull: before the body is
+    read, where the client says how long it is.
     """
+    told = request.headers.get("content-length", "")
+    claim(room, int(told) if told.isdigit() else 0, _WHAT)
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data" or b"boundary" not in options:
         raise InvalidRequest("Send the file as multipart/form-data with the parts 'file' and 'purpose'.")
-    form = _Form(max_file_bytes)
+    form = _Form(max_file_bytes, room)
     try:
         with written.open("xb") as out:
             digest = await _stream(request, form, options[b"boundary"], out)
@@ -141,8 +149,7 @@ async def _stream(request: Request, form: _Form, boundary: bytes, out: BinaryIO)
 
     def finish() -> None:
         drain()
-        out.flush()
-        os.fsync(out.fileno())
+        durable.sync(out, "upload")
 
     try:
         parser = form.parser(boundary)

@@ -2,11 +2,11 @@
 written last: a folder without it is not a model yet."""
 
 import json
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pegbox import durable
 from pegbox.catalog.table import ALIASES, Alias, Format
 from pegbox.errors import CatalogError
 
@@ -99,9 +99,4 @@ def load_manifest(path: Path) -> BaseModel:
 
 def save_manifest(path: Path, model: BaseModel) -> None:
     """Write the manifest by rename: this is the moment at which the model exists."""
-    beside = path.with_suffix(".tmp")
-    with beside.open("w", encoding="utf-8") as out:
-        json.dump(asdict(model), out, indent=1)
-        out.flush()
-        os.fsync(out.fileno())
-    beside.rename(path)
+    durable.put(path, json.dumps(asdict(model), indent=1).encode(), "model")

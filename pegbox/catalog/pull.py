@@ -171,7 +171,7 @@ def _examine(name: str, folder: Path, *, source: str, license_: str, price: floa
         hidden_size=facts["hidden_size"],
         parameters=facts["parameters"],
         license=license_,
-        fingerprint=_fingerprint(folder),
+        fingerprint=fingerprint(folder),
         price=price,
     )
 
@@ -188,7 +188,8 @@ def _child(module: str, *arguments: str) -> str:
     return done.stdout
 
 
-def _fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path) -> str:
+    """Of the weights: a sha256 over names, sizes and hashes of their files, hexadecimal."""
     whole = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         whole.update(f"{path.name} {path.stat().st_size} {_sha256(path)}\n".encode())

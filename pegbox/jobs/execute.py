@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Literal
 
@@ -12,7 +13,7 @@ from pegbox.data.estimate import Timing, save_timing
 from pegbox.engines.pool import EnginePool
 from pegbox.errors import JobFailure
 from pegbox.files import RESULTS_PURPOSE
-from pegbox.jobs import records
+from pegbox.jobs import records, room
 from pegbox.jobs.best import choose
 from pegbox.jobs.follow import Follower
 from pegbox.jobs.foresee import TIMINGS
@@ -28,7 +29,7 @@ from pegbox.runners.local import LocalRun
 from pegbox.settings import Settings
 from pegbox.storage.scope import Scope
 from pegbox.storage.tables import tunings
-from pegbox.train.rundir import Result, RunDir, StepMetrics
+from pegbox.train.rundir import DISK_REFUSED, NO_ROOM, Result, RunDir, StepMetrics
 
 log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
@@ -59,16 +60,20 @@ def execute(desk: Desk, settings: Settings, pool: EnginePool, job: QueuedJob, le
         raise JobFailure("server_error", "The job's run directory is gone from the server's data directory.")
     follower = Follower(desk, settings, tuning, run)
     if job.status == Status.PAUSING:
+        run.repair()
         follower.pull()  # what the trainer said before it died with its server
         _settle(desk, tuning, run, None if run.result() else "the server ended")
         return
+    recipe = run.recipe()
+    if resolved := desk.catalog.find(recipe.base):
+        room.make_sure(settings, recipe, resolved.base)
     run.clear()
     child = LocalRun(run)
     try:
         _follow(child, follower, lease)
         if lease.closing.is_set():
             return  # the job stays as it is and the next start goes on with it
-        result = _concluded(desk, tuning, run, child.poll())
+        result = _concluded(desk, settings, tuning, run, child.poll())
         if result is None:
             return  # paused
         with lease.kept():
@@ -119,7 +124,7 @@ def _follow(child: LocalRun, follower: Follower, lease: Lease) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _concluded(desk: Desk, tuning: Tuning, run: RunDir, exit_status: int | None) -> Result | None:
+def _concluded(desk: Desk, settings: Settings, tuning: Tuning, run: RunDir, exit_status: int | None) -> Result | None:
     """The result of a run that succeeded; None of one that is paused now. Raises JobFailure for any other."""
     result = run.result()
     if result is None or result.outcome == "stopped":
@@ -128,6 +133,8 @@ def _concluded(desk: Desk, tuning: Tuning, run: RunDir, exit_status: int | None)
             return None
     if result is None:
         log.error("%s: the trainer ended with %s:\n%s", tuning.id, exit_status, run.last_words(40))
+        if exit_status in (NO_ROOM, DISK_REFUSED):
+            raise room.ran_out(settings) if exit_status == NO_ROOM else room.broke(settings)
         raise JobFailure("server_error", _cause_of_death(exit_status, run))
     if result.outcome != "succeeded":
         message = result.message or "The training process stopped before its end."
@@ -213,9 +220,11 @@ def _publish(
     """Name the model and end the job, in one transaction: the model answers as soon as the job says so."""
     recipe = run.recipe()
     curve = run.curve()
-    results = desk.files.put(step_metrics_csv(curve), filename="step_metrics.csv", purpose=RESULTS_PURPOSE)
     name = ids.tuned_name(recipe.base, settings.organization, tuning.request.suffix)
-    with desk.db.write() as tx:
+    with ExitStack() as held:
+        held.enter_context(desk.files.naming())
+        results = desk.files.put(step_metrics_csv(curve), filename="step_metrics.csv", purpose=RESULTS_PURPOSE)
+        tx = held.enter_context(desk.db.write())
         job = store.hold(tx, tuning.job)
         desk.files.record(tx, tuning.scope, results)
         choice = choose(

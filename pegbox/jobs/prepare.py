@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import update
 
+from pegbox import durable
 from pegbox.catalog.models import BaseModel
 from pegbox.catalog.target import target_of
 from pegbox.data import reading
@@ -118,6 +119,7 @@ def prepare(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
         learning_rate_multiplier=recipe.learning_rate_multiplier,
         beta=recipe.beta if recipe.method == "dpo" else None,
     )
+    durable.sync_tree(run.path, "run")
     with desk.db.write() as tx:
         store.hold(tx, job)
         row = update(tunings).where(tunings.c.job_id == job.id)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from pegbox import durable
 from pegbox.catalog.models import BaseModel
 from pegbox.catalog.target import target_of
 from pegbox.data.check import Looked, check, report_of
@@ -81,7 +82,5 @@ def _path(settings: Settings, file_ids: Sequence[str], target: Target) -> Path:
 
 
 def _write(path: Path, made: Report) -> None:
-    path.parent.mkdir(exist_ok=True, mode=0o700)
-    beside = path.with_suffix(".tmp")
-    beside.write_bytes(json_bytes(made))
-    beside.rename(path)
+    durable.make_folder(path.parent, mode=0o700)
+    durable.put(path, json_bytes(made), "report")

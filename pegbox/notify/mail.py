@@ -2,6 +2,8 @@
 
 import smtplib
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email.message import EmailMessage
 from email.utils import formatdate
 
@@ -36,6 +38,13 @@ def compose(tuning: Tuning, final: Checkpoint | None, settings: Settings) -> Ema
 
 def send(message: EmailMessage, settings: Settings) -> None:
     """Hand the message to the configured server. Raises OSError or smtplib.SMTPException."""
+    with connected(settings) as server:
+        server.send_message(message)
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[smtplib.SMTP]:
+    """The configured server, logged in. Raises OSError or smtplib.SMTPException."""
     assert settings.smtp_host is not None, "the caller checks that mail is configured"
     host, port = settings.smtp_host, settings.smtp_port
     if settings.smtp_security == "tls":
@@ -49,7 +58,7 @@ def send(message: EmailMessage, settings: Settings) -> None:
         if settings.smtp_user is not None:
             password = settings.smtp_password
             server.login(settings.smtp_user, password.get_secret_value() if password else "")
-        server.send_message(message)
+        yield server
 
 
 def _body(tuning: Tuning, final: Checkpoint | None, settings: Settings) -> str:

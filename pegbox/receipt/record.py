@@ -1,11 +1,12 @@
 """What a receipt says, and how it lies on disk."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from pegbox import durable
 
 Status = Literal["passed", "warned", "failed"]
 Figures = Mapping[str, float | int | str | bool | None]
@@ -54,12 +55,7 @@ class Receipt:
 
 def save(receipt: Receipt, path: Path) -> None:
     """Whole or not at all."""
-    beside = path.with_suffix(".tmp")
-    with beside.open("w", encoding="utf-8") as out:
-        json.dump(asdict(receipt), out, indent=1)
-        out.flush()
-        os.fsync(out.fileno())
-    beside.rename(path)
+    durable.put(path, json.dumps(asdict(receipt), indent=1).encode(), "receipt")
 
 
 def load(path: Path) -> Receipt | None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+from pegbox.durable import crash_environment
 from pegbox.engines.hosted import child_environment
 from pegbox.train.rundir import RunDir
 
@@ -17,7 +18,7 @@ class LocalRun:
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
-        env = {**child_environment(), "PEGBOX_PARENT": str(os.getpid())}
+        env = {**child_environment(), **crash_environment(), "PEGBOX_PARENT": str(os.getpid())}
         with run.log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pegbox.train", str(run.path)],

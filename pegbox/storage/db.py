@@ -13,7 +13,7 @@ from pathlib import Path
 from pysqlite3 import dbapi2
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 
-from pegbox import metrics
+from pegbox import durable, metrics
 from pegbox.errors import PegboxError
 
 _OLDEST_SAFE_SQLITE = (3, 51, 3)
@@ -31,7 +31,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         if dbapi2.sqlite_version_info < _OLDEST_SAFE_SQLITE:
             raise PegboxError(f"SQLite {dbapi2.sqlite_version} can lose data; install pysqlite3 0.6.1 or newer.")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(path.parent)
         self._writer = _engine(path, begin="BEGIN IMMEDIATE", pool_size=1)
         self._readers = _engine(path, begin="BEGIN", pool_size=16)
         self._one_writer = threading.Lock()
@@ -41,8 +41,10 @@ class Database:
     def write(self) -> Iterator[Connection]:
         with self._one_writer, self._writer.begin() as tx:
             yield tx
+            durable.step("commit.before")
             committing = time.perf_counter()
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - committing)
+        durable.step("commit.done")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

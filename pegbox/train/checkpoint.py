@@ -11,6 +11,7 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
+from pegbox import durable
 from pegbox.train import optim
 from pegbox.train.optim import FlatAdapter
 from pegbox.train.rundir import RunDir
@@ -28,26 +29,29 @@ class State:
     served: bool  # a checkpoint that users may talk to, not just a snapshot to resume from
 
 
-def save(run: RunDir, state: State, model: PeftModel, adapter: FlatAdapter, optimizer: torch.optim.AdamW) -> str:
-    """Commit a checkpoint and drop the snapshots it makes superfluous. Returns its folder's name."""
-    name = f"step-{state.step:06d}"
-    target = run.checkpoints / name
+def save(run: RunDir, state: State, model: PeftModel, adapter: FlatAdapter, optimizer: torch.optim.AdamW) -> None:
+    """Commit a checkpoint and drop the snapshots it makes superfluous."""
+    target = run.checkpoints / folder_name(state.step)
+    for left in run.checkpoints.glob("incoming-*"):  # only one trainer works here, so it is a dead one's
+        shutil.rmtree(left)
     beside = run.checkpoints / f"incoming-{os.getpid()}"
-    shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     _write_adapter(beside, model)
     save_file(optim.state_tensors(optimizer, adapter), beside / "state.safetensors")
     values = {"step": state.step, "trained_tokens": state.trained_tokens, "served": state.served}
     (beside / "state.json").write_text(json.dumps(values), "utf-8")
     _seal(beside)
-    if target.exists():  # a crash fell between this commit and the line that announces it
+    run.settle()
+    if target.exists():  # damaged, or it would have been resumed from
         shutil.rmtree(target)
-    beside.rename(target)
-    _sync(run.checkpoints)
+    durable.rename(beside, target, "checkpoint")
     for older in _whole(run):
         if older != target and not _state(older).served:
             shutil.rmtree(older)
-    return name
+
+
+def folder_name(step: int) -> str:
+    return f"step-{step:06d}"
 
 
 def resume(run: RunDir, adapter: FlatAdapter, optimizer: torch.optim.AdamW) -> State:
@@ -60,7 +64,7 @@ def resume(run: RunDir, adapter: FlatAdapter, optimizer: torch.optim.AdamW) -> S
 
 def restore(run: RunDir, step: int, adapter: FlatAdapter) -> None:
     """Set the adapter to what it was after a step that was saved."""
-    tensors = load_file(run.checkpoints / f"step-{step:06d}" / "state.safetensors")
+    tensors = load_file(run.checkpoints / folder_name(step) / "state.safetensors")
     adapter.values.copy_(tensors["adapter"])
     adapter.renew()
 
@@ -81,12 +85,10 @@ def _seal(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         with path.open("rb") as file:
             manifest[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-    with (folder / _MANIFEST).open("w", encoding="utf-8") as out:
-        json.dump(manifest, out)
-        out.flush()
-        os.fsync(out.fileno())
-    _sync(folder)
+        durable.sync_file(path, "checkpoint")
+    with durable.written(folder / _MANIFEST, "checkpoint") as out:
+        out.write(json.dumps(manifest).encode())
+    durable.sync_folder(folder)
 
 
 def _whole(run: RunDir) -> list[Path]:
@@ -108,9 +110,3 @@ def _verified(folder: Path) -> bool:
 
 def _state(folder: Path) -> State:
     return State(**json.loads((folder / "state.json").read_text("utf-8")))
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)

@@ -65,6 +65,8 @@ def train(run: RunDir) -> Result:
 
     # --- step 0: what the model can do before it has learnt anything ---------------------------------------
     began = time.monotonic()
+    if state.served:  # a crash may have fallen between its commit and the line that announces it
+        run.tell(_saved(next(m for m in run.curve() if m.step == state.step)))
     if state.step:
         run.tell(Note(f"resumed:{state.step}", state.step, f"Training resumed after step {state.step}"))
     else:
@@ -108,8 +110,8 @@ def train(run: RunDir) -> Result:
 
         # --- save: at each epoch's end for users, now and then for ourselves -------------------------------
         if ends_epoch:
-            name = checkpoint.save(run, State(step, tokens, served=True), model, adapter, optimizer)
-            run.tell(Note(f"checkpoint:{step}", step, "", data=_shown(metrics), checkpoint=name))
+            checkpoint.save(run, State(step, tokens, served=True), model, adapter, optimizer)
+            run.tell(_saved(metrics))
             snapshot_at = time.monotonic()
             if _learns_no_more(run, recipe, epoch_steps):
                 text = f"Stopped early: {recipe.patience} epochs brought no better validation loss"
@@ -183,6 +185,12 @@ def _metrics(
     names = {"tokens": "trained_tokens", "rate": "learning_rate"}
     figures |= {names.get(name, name): value for name, value in others.items()}
     return StepMetrics(step=step, total_steps=total, **figures)  # type: ignore[arg-type]
+
+
+def _saved(metrics: StepMetrics) -> Note:
+    """A checkpoint that is ready for users."""
+    step = metrics.step
+    return Note(f"checkpoint:{step}", step, "", data=_shown(metrics), checkpoint=checkpoint.folder_name(step))
 
 
 def _shown(metrics: StepMetrics) -> dict[str, object]:

@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from pegbox import durable
+
 LORA_RANK = 16
 LORA_ALPHA = 32
 MICRO_BATCH_TOKENS = 4_096  # about 4 GB of activations for a 135M model in fp32; more gives no speed on a CPU
@@ -46,9 +48,7 @@ class Recipe:
     reasons: dict[str, str] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        beside = path.with_suffix(".tmp")
-        beside.write_text(json.dumps(asdict(self), indent=1), "utf-8")
-        beside.rename(path)
+        durable.put(path, json.dumps(asdict(self), indent=1).encode(), "recipe")
 
     @classmethod
     def load(cls, path: Path) -> "Recipe":

@@ -18,8 +18,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pegbox import durable
 from pegbox.train.attested import Evidence
 from pegbox.train.recipe import Recipe
+
+NO_ROOM, DISK_REFUSED = 75, 74  # exit statuses of a trainer that could not write
+JOURNALS = ("events.jsonl", "metrics.jsonl", "rows.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class RunDir:
 
     def create(self) -> None:
         for name in ("data", "checkpoints", "control"):
-            (self.path / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+            durable.make_folder(self.path / name, mode=0o700)
 
     @property
     def recipe_path(self) -> Path:
@@ -143,12 +147,13 @@ class RunDir:
     # --- what the trainer says -----------------------------------------------------------------------------
 
     def repair(self) -> None:
-        """Drop a line that a crash left half-written, so that the next one starts cleanly."""
-        for name in ("events.jsonl", "metrics.jsonl", "rows.jsonl"):
+        """Drop what a crash left of lines that were not yet on the disk, so that the next one starts cleanly: a line
+        cut short and, after a power cut, blocks of zeros."""
+        for name in JOURNALS:
             path = self.path / name
             if path.exists():
                 content = path.read_bytes()
-                whole = content.rfind(b"\n") + 1
+                whole = len(_sound(content))
                 if whole < len(content):
                     os.truncate(path, whole)
 
@@ -172,17 +177,20 @@ class RunDir:
     def attest(self, evidence: Evidence) -> None:
         self._put("evidence.json", asdict(evidence))
 
+    def settle(self) -> None:
+        """Bring to the disk what was told so far: before a checkpoint says that all up to its step is done."""
+        for name in JOURNALS:
+            if (self.path / name).exists():
+                durable.sync_file(self.path / name, name.removesuffix(".jsonl"))
+        durable.sync_folder(self.path)
+
     def finish(self, result: Result) -> None:
+        self.settle()
         self._put("result.json", asdict(result))
 
     def _put(self, name: str, value: Mapping[str, object]) -> None:
         """Write a file whole, by rename."""
-        beside = self.path / f"{name}.tmp"
-        with beside.open("w", encoding="utf-8") as out:
-            json.dump(value, out)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.rename(self.path / name)
+        durable.put(self.path / name, json.dumps(value).encode(), name.removesuffix(".json"))
 
     def _append(self, name: str, value: Mapping[str, object]) -> None:
         with (self.path / name).open("a", encoding="utf-8") as out:
@@ -236,8 +244,15 @@ class RunDir:
         with path.open("rb") as file:
             file.seek(offset)
             content = file.read()
-        whole = content.rfind(b"\n") + 1
-        return list(_nonempty(content[:whole])), offset + whole
+        sound = _sound(content)
+        return list(_nonempty(sound)), offset + len(sound)
+
+
+def _sound(content: bytes) -> bytes:
+    """The whole lines before the first that is none. JSON has no zero byte, and a block that a power cut lost is made
+    of them."""
+    zero = content.find(b"\0")
+    return content[: content.rfind(b"\n", 0, zero if zero >= 0 else None) + 1]
 
 
 def _nonempty(content: bytes) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from peft import PeftModel
 
+from pegbox import durable
 from pegbox.train import losses
 from pegbox.train.batches import Batch
 from pegbox.train.methods.base import Cut, Measured
@@ -34,9 +35,7 @@ class Dpo:
             kept = json.loads(path.read_text("utf-8"))
         else:
             kept = {which: _answers(model, group, cut) for which, group in samples.items()}
-            beside = path.with_suffix(".tmp")
-            beside.write_text(json.dumps(kept), "utf-8")
-            beside.rename(path)
+            durable.put(path, json.dumps(kept).encode(), "reference")
         return {
             which: [replace(sample, reference=tuple(pair)) for sample, pair in zip(group, kept[which], strict=True)]
             for which, group in samples.items()
