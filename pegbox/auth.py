@@ -4,9 +4,9 @@ import hashlib
 import secrets
 import time
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, select
 
-from pegbox.storage.db import Database
+from pegbox.storage.db import Database, insert_if_new
 from pegbox.storage.tables import api_keys
 
 
@@ -40,7 +40,7 @@ class Keys:
     def _add(self, key: str, source: str) -> None:
         values = {"sha256": _hash(key), "hint": key[-4:], "source": source, "created_at": int(time.time())}
         with self._db.write() as tx:
-            tx.execute(insert(api_keys).prefix_with("OR IGNORE").values(values))
+            insert_if_new(tx, api_keys, **values)
         self._reload()
 
     def _reload(self) -> None:

@@ -22,8 +22,9 @@ from pegbox.jobs.prepare import prepare
 from pegbox.jobs.records import Tuning
 from pegbox.jobs.submit import Desk
 from pegbox.queue import store
+from pegbox.queue.lease import Lease
 from pegbox.queue.states import Status
-from pegbox.queue.worker import Lease, Worker
+from pegbox.queue.worker import Worker
 from pegbox.receipt.record import Receipt
 from pegbox.settings import Settings
 from pegbox.storage.blobs import Blobs
@@ -104,7 +105,7 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         left = list(acts)
 
         class Scripted:
-            def __init__(self, run: RunDir) -> None:
+            def __init__(self, run: RunDir, _: object) -> None:
                 self._run = run
                 self._ended: int | None = None
 
@@ -112,6 +113,9 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 if self._ended is None:
                     self._ended = left.pop(0)(self._run)
                 return self._ended
+
+            def exposure(self) -> None:
+                return None
 
             def ask_to_stop(self) -> None:
                 self._run.request_stop()

@@ -4,7 +4,7 @@ import itertools
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,10 @@ from sqlalchemy import select, update
 
 from pegbox.errors import IllegalMove, JobFailure, LostRace
 from pegbox.queue import outbox, store
+from pegbox.queue.lease import Lease
 from pegbox.queue.states import MOVES, Failure, QueuedJob, Status, diagram, is_final
 from pegbox.queue.store import LEASE_SECONDS, Event
-from pegbox.queue.worker import Lease, Worker
+from pegbox.queue.worker import Worker
 from pegbox.storage.db import Database
 from pegbox.storage.tables import events, jobs
 from pegbox.storage.tables import outbox as outbox_table
@@ -39,13 +40,6 @@ WAY_TO = {
     Status.FAILED: [Status.FAILED],
     Status.CANCELLED: [Status.CANCELLED],
 }
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "pegbox.db")
-    yield database
-    database.close()
 
 
 def enqueue(db: Database, *names: str) -> None:
@@ -215,11 +209,11 @@ def test_eight_threads_claim_a_hundred_jobs_once_each(db: Database) -> None:
     assert len({job.lease_token for job in taken}) == 100
 
 
-def test_two_databases_on_one_file_claim_each_job_once(db: Database, tmp_path: Path) -> None:
-    """Two connections that write, as two processes would."""
+def test_two_processes_on_one_database_claim_each_job_once(db: Database, where: Path | str) -> None:
+    """Two connections that write, as those of two processes."""
     names = [f"j{i}" for i in range(40)]
     enqueue(db, *names)
-    other = Database(tmp_path / "pegbox.db")
+    other = Database(where)
     with ThreadPoolExecutor(2) as pool:
         taken = [
             job.id for found in pool.map(lambda d: list(iter(lambda: claim(d), None)), (db, other)) for job in found
@@ -253,7 +247,7 @@ def test_hold_prolongs(db: Database) -> None:
 
 
 def test_a_lease_is_kept_around_long_work(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pegbox.queue.worker._BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("pegbox.queue.lease.BEAT_SECONDS", 0.01)
     enqueue(db, "j")
     job = claim(db)
     lease = Lease(db, job, threading.Event())
@@ -311,12 +305,15 @@ def test_a_move_gives_the_lease_back_unless_kept(db: Database, keep: bool) -> No
     assert (moved.lease_token, moved.lease_until) == ((job.lease_token, job.lease_until) if keep else (None, None))
 
 
-def test_release_all_frees_every_lease(db: Database) -> None:
+def test_what_dead_processes_held_is_freed(db: Database) -> None:
     enqueue(db, "a", "b", "c")
-    claim(db), claim(db)
-    assert store.release_all(db) == 2
-    assert store.release_all(db) == 0
-    assert [claim(db).id for _ in range(3)] == ["a", "b", "c"]
+    for owner in ("dead", "alive", None):
+        store.claim(db, [Status.VALIDATING], owner=owner)
+    assert store.release(db, lambda owner: owner != "alive") == 2
+    assert store.release(db, lambda owner: owner != "alive") == 0
+    assert [claim(db).id for _ in range(2)] == ["a", "c"]
+    assert claim(db) is None
+    assert [get(db, name).setbacks for name in ("a", "b", "c")] == [1, 0, 1]
 
 
 # --- events --------------------------------------------------------------------------------------------------
@@ -523,10 +520,10 @@ def test_the_thread_outlives_a_database_that_fails(
     monkeypatch.setattr("pegbox.queue.worker._IDLE_SECONDS", 0.01)
     real, failures = store.claim, iter([OSError("disk full"), OSError("disk full")])
 
-    def flaky(*args: object) -> QueuedJob | None:
+    def flaky(*args: object, **options: object) -> QueuedJob | None:
         if (failure := next(failures, None)) is not None:
             raise failure
-        return real(*args)
+        return real(*args, **options)
 
     monkeypatch.setattr(store, "claim", flaky)
     enqueue(db, "j")

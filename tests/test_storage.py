@@ -1,7 +1,6 @@
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,13 +20,6 @@ from pegbox.storage.db import HEAD, Database
 from pegbox.storage.lock import lock_folder
 from pegbox.storage.paging import fetch
 from pegbox.storage.tables import events, files, jobs, metadata
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "data" / "pegbox.db")
-    yield database
-    database.close()
 
 
 def add_file(name: str, *, size: int = 1) -> object:

@@ -14,7 +14,7 @@ from pegbox.cli.address import Address
 from pegbox.errors import PegboxError
 
 # In the order of a user's way; each is a file of this folder, read when it is asked for.
-COMMANDS = ("serve", "check", "prepare", "clean", "split", "chat", "compare", "models", "files", "jobs")
+COMMANDS = ("serve", "worker", "check", "prepare", "clean", "split", "chat", "compare", "models", "files", "jobs")
 
 
 class Commands(TyperGroup):

@@ -56,6 +56,9 @@ class QueuedJob:
     lease_token: str | None
     lease_until: float | None
     failure: Failure | None
+    project: str | None = None
+    turn: int = 0  # its place in the queue: the smaller, the sooner
+    setbacks: int = 0  # how often in a row work on it broke off without getting further
 
 
 def diagram() -> str:

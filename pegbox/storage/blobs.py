@@ -12,11 +12,13 @@ from typing import BinaryIO
 class Blobs:
     """A folder of files under keys that pegbox minted (ids, never names from a client)."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, shared: bool = False) -> None:
+        """`shared`: other processes may be writing to this folder, so what lies there half-written may be theirs."""
         self.root = root
         self._incoming = root / "incoming"
-        shutil.rmtree(self._incoming, ignore_errors=True)  # what a crash left half-written has no name yet
-        self._incoming.mkdir(parents=True, mode=0o700)
+        if not shared:
+            shutil.rmtree(self._incoming, ignore_errors=True)  # what a crash left half-written has no name yet
+        self._incoming.mkdir(parents=True, mode=0o700, exist_ok=True)
 
     def path(self, key: str) -> Path:
         return self.root / key

@@ -10,18 +10,19 @@ from sqlalchemy import (
     Float,
     ForeignKey,
     Index,
-    Integer,
     MetaData,
     String,
     Table,
     UniqueConstraint,
 )
 
+from pegbox.storage.db import Whole
+
 metadata = MetaData()
 
 
 def _seq() -> Column[int]:
-    return Column("seq", Integer, primary_key=True, autoincrement=True)
+    return Column("seq", Whole, primary_key=True, autoincrement=True)
 
 
 files = Table(
@@ -29,12 +30,12 @@ files = Table(
     metadata,
     _seq(),
     Column("id", String, unique=True, nullable=False),
-    Column("bytes", Integer, nullable=False),
-    Column("created_at", Integer, nullable=False),  # unix seconds
+    Column("bytes", Whole, nullable=False),
+    Column("created_at", Whole, nullable=False),  # unix seconds
     Column("filename", String, nullable=False),  # as the client named it; never used as a path
     Column("purpose", String, nullable=False),
     Column("sha256", String, nullable=False),  # of the content, hexadecimal
-    Column("expires_at", Integer),  # unix seconds
+    Column("expires_at", Whole),  # unix seconds
     Column("status_details", String),  # what the first look found wrong with it, for the user
 )
 
@@ -45,16 +46,22 @@ jobs = Table(
     _seq(),
     Column("id", String, unique=True, nullable=False),
     Column("status", String, nullable=False),  # a value of queue.states.Status
-    Column("created_at", Integer, nullable=False),
-    Column("started_at", Integer),
-    Column("finished_at", Integer),
-    Column("attempt", Integer, nullable=False, default=0),  # +1 at each claim
+    Column("created_at", Whole, nullable=False),
+    Column("started_at", Whole),
+    Column("finished_at", Whole),
+    Column("attempt", Whole, nullable=False, default=0),  # +1 at each claim
     Column("lease_token", String),  # random per claim; every write of a worker carries it
-    Column("lease_until", Float),  # unix seconds
+    Column("lease_until", Float),  # unix seconds, by the database's clock
     Column("error_code", String),
     Column("error_message", String),
     Column("error_param", String),
-    Index("jobs_by_status", "status", "seq"),
+    Column("project", String),  # whose it is; NULL is a project, too
+    Column("turn", Whole, nullable=False, server_default="0"),  # its place in the queue: see queue/turns.py
+    Column("lease_owner", String),  # the process that works on it: storage/lock.py
+    Column("setbacks", Whole, nullable=False, server_default="0"),  # how often in a row work on it broke off
+    Column("not_before", Float),  # unix seconds; it may not be claimed earlier
+    Index("jobs_by_turn", "status", "turn", "seq"),
+    Index("jobs_by_project", "project", "turn"),
 )
 
 events = Table(
@@ -65,7 +72,7 @@ events = Table(
     Column("job_id", String, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     # Names the event within its job ("step:12"), so that what is read twice is stored once.
     Column("key", String, nullable=False),
-    Column("created_at", Integer, nullable=False),
+    Column("created_at", Whole, nullable=False),
     Column("level", String, nullable=False),
     Column("type", String, nullable=False),
     Column("message", String, nullable=False),
@@ -81,12 +88,12 @@ tunings = Table(
     Column("job_id", String, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("request", JSON, nullable=False),  # the body of the create call: wire.fine_tuning.CreateJob
     Column("model", String, nullable=False),  # the resolved base, or the tuned model trained on from
-    Column("seed", Integer, nullable=False),
+    Column("seed", Whole, nullable=False),
     Column("hyperparameters", JSON, nullable=False),  # "auto" until the worker has resolved them
     Column("fine_tuned_model", String),
-    Column("trained_tokens", Integer),
+    Column("trained_tokens", Whole),
     Column("result_file", String),
-    Column("estimated_finish", Integer),  # unix seconds
+    Column("estimated_finish", Whole),  # unix seconds
 )
 
 checkpoints = Table(
@@ -95,8 +102,8 @@ checkpoints = Table(
     _seq(),
     Column("id", String, unique=True, nullable=False),
     Column("job_id", String, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
-    Column("created_at", Integer, nullable=False),
-    Column("step", Integer, nullable=False),
+    Column("created_at", Whole, nullable=False),
+    Column("step", Whole, nullable=False),
     Column("model", String, nullable=False),  # its own ft:… name, a row of `adapters`
     Column("metrics", JSON, nullable=False),
     UniqueConstraint("job_id", "step"),
@@ -108,7 +115,7 @@ adapters = Table(
     _seq(),
     Column("name", String, unique=True, nullable=False),  # ft:BASE:ORG:SUFFIX:ID[:ckpt-step-N]
     Column("base", String, nullable=False),
-    Column("created_at", Integer, nullable=False),
+    Column("created_at", Whole, nullable=False),
     Column("job_id", String, nullable=False),
     Column("format", String, nullable=False),  # "chat" or "completion": what it was trained to answer
     Column("folder", String, nullable=False),  # below the data directory; PEFT format
@@ -121,9 +128,9 @@ outbox = Table(
     _seq(),
     Column("job_id", String, nullable=False),
     Column("kind", String, nullable=False),  # the job's final status
-    Column("attempts", Integer, nullable=False, default=0),
+    Column("attempts", Whole, nullable=False, default=0),
     Column("not_before", Float, nullable=False),  # unix seconds
-    Column("delivered_at", Integer),
+    Column("delivered_at", Whole),
     Column("last_error", String),
 )
 
@@ -134,5 +141,5 @@ api_keys = Table(
     Column("sha256", String, unique=True, nullable=False),  # of the key; the key itself is never stored
     Column("hint", String, nullable=False),  # the last four characters
     Column("source", String, nullable=False),  # "settings" or "minted"
-    Column("created_at", Integer, nullable=False),
+    Column("created_at", Whole, nullable=False),
 )
