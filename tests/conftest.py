@@ -58,13 +58,27 @@ def postgres() -> Iterator[Callable[[], str]]:
         yield empty
 
 
+@pytest.fixture(scope="session")
+def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with pegbox's tables and no rows: to copy it is quicker than to migrate anew."""
+    path = tmp_path_factory.mktemp("sqlite") / "pegbox.db"
+    Database(path).close()
+    return path
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     """An empty database, of each kind in turn: what `Database` opens."""
     if request.param == "sqlite":
-        return tmp_path / "data" / "pegbox.db"
+        path = tmp_path / "data" / "pegbox.db"
+        path.parent.mkdir()
+        return Path(shutil.copyfile(request.getfixturevalue("empty_sqlite"), path))
     url: str = request.getfixturevalue("postgres")()
     return url
+
+
+only_sqlite = pytest.mark.parametrize("where", ["sqlite"], indirect=True)
+only_postgres = pytest.mark.parametrize("where", ["postgres"], indirect=True)
 
 
 @pytest.fixture

@@ -140,7 +140,8 @@ class Database:
 def insert_if_new(tx: Connection, table: Table, **values: Any) -> bool:
     """Insert a row unless one with the same unique value is there. Returns whether it was inserted."""
     make = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
-    return bool(tx.execute(make(table).values(**values).on_conflict_do_nothing()).rowcount)
+    new = make(table).values(**values).on_conflict_do_nothing().returning(*table.primary_key)
+    return tx.execute(new).first() is not None
 
 
 class now(GenericFunction[float]):  # noqa: N801 - it is written like a function of SQL
