@@ -215,7 +215,7 @@ def test_a_training_that_fails_while_pausing_fails_the_job(shop: Shop, trainer: 
 
 
 def test_a_killed_trainer_pauses_at_its_last_checkpoint_and_what_killed_it_fails_the_resumed_job(
-    shop: Shop, trainer: Trainer
+    shop: Shop, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = shop.create()
     trainer(train(0.9), asked(shop, job_id), lambda _: -9)
@@ -225,11 +225,36 @@ def test_a_killed_trainer_pauses_at_its_last_checkpoint_and_what_killed_it_fails
     assert text == "Job paused at step 2, its last checkpoint: the training process died before a newer one was saved"
     assert (shop.run(job_id).checkpoints / "step-000002").exists()
 
+    monkeypatch.setattr(store, "BACK_OFF", (0,))
     control.resume(shop.desk, job_id)
-    trainer(lambda _: -9)
+    trainer(*[lambda _: -9] * 5)
     tuning = shop.work_on(job_id, Status.FAILED)
     assert tuning.job.failure is not None
     assert "memory" in tuning.job.failure.message
+    setbacks = [text for _, text in shop.told(job_id) if "signal" in text]
+    again = "The training process was ended by signal 9. The job goes on at once from where it was last saved."
+    assert setbacks == [again] * 4, "the fifth is the last"
+    assert not shop.run(job_id).checkpoints.exists(), "an ended run is tidied"
+
+
+def test_a_trainer_that_is_killed_again_and_again_but_gets_further_each_time_comes_to_its_end(
+    shop: Shop, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "BACK_OFF", (0,))
+    job_id = shop.create(n_epochs=8)
+    lives = [train(0.5, since=epoch, n_epochs=8) for epoch in range(8)]
+    trainer(*[act for life in lives[:-1] for act in (life, lambda _: -9)], lives[-1], end("succeeded", 16))
+    tuning = shop.work_on(job_id, Status.SUCCEEDED)
+    assert (tuning.job.attempt, tuning.job.setbacks) == (1 + 8, 0), "one claim checked the files"
+    assert sum(level == "warn" for level, _ in shop.told(job_id)) == 7
+
+
+def test_a_trainer_that_fails_by_itself_is_not_tried_again(shop: Shop, trainer: Trainer) -> None:
+    job_id = shop.create()
+    trainer(lambda _: 1)
+    tuning = shop.work_on(job_id, Status.FAILED)
+    assert tuning.job.setbacks == 0
+    assert "exit status 1" in tuning.job.failure.message
 
 
 def test_a_resumed_job_brings_nothing_back_that_was_dropped(shop: Shop, trainer: Trainer) -> None:
