@@ -191,7 +191,6 @@ def _settle(desk: Desk, tuning: Tuning, run: RunDir, died: str | None) -> bool:
     text = f"Job paused at step {step}"
     level: Literal["info", "warn"] = "info"
     if died:
-        log.warning("%s: %s while pausing:\n%s", tuning.id, died, run.last_words(40))
         level = "warn"
         text += f", its last checkpoint: {died} before a newer one was saved"
     with desk.db.write() as tx:
@@ -201,6 +200,8 @@ def _settle(desk: Desk, tuning: Tuning, run: RunDir, died: str | None) -> bool:
         number = store.times_told(tx, job.id, "paused") + 1
         because = Event(f"paused:{number}", text, level=level, data={"step": step})
         store.move(tx, job, Status.PAUSED, because=because)
+    if died:
+        log.warning("%s: %s while pausing:\n%s", tuning.id, died, run.last_words(40))
     return True
 
 
