@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from pegbox.api.deps import Paging, ServerParts, body, page, paging
 from pegbox.jobs import control, records, submit
 from pegbox.jobs.records import Checkpoint, ToldEvent, Tuning
+from pegbox.queue import turns
 from pegbox.queue.states import Status
 from pegbox.storage.paging import Slice
 from pegbox.wire import fine_tuning as wire
@@ -35,7 +36,10 @@ def list_jobs(http: Request, parts: ServerParts, paging: Annotated[Paging, Depen
 
 @router.get("/{job_id}")
 def retrieve(job_id: str, parts: ServerParts) -> wire.Job:
-    return to_wire(submit.get(parts.desk, job_id), parts.settings.organization)
+    with parts.desk.db.read() as tx:
+        tuning = records.get(tx, job_id)
+        place = turns.position(tx, tuning.job)
+    return to_wire(tuning, parts.settings.organization).model_copy(update={"queue_position": place})
 
 
 @router.post("/{job_id}/cancel")
