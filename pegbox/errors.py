@@ -14,6 +14,7 @@ PegboxError
 │   ├── StorageBroken         503  the disk or the machine refuses what storing needs, and what to do
 │   └── StorageFull           507  no room on the disk, or under the quota
 ├── JobFailure                a job ends as "failed"; becomes the job's `error` object
+│   └── Setback               not yet: its work broke off and is worth another attempt, a while later
 ├── QueueError
 │   ├── IllegalMove           the table of moves has no such arrow
 │   └── LostRace              another process moved the job first; the caller drops its work
@@ -122,6 +123,14 @@ class JobFailure(PegboxError):  # noqa: N818
         self.code = code
         self.message = message
         self.param = param
+
+
+class Setback(JobFailure):
+    """Work on a job broke off for a reason that may have gone by the next attempt: a process was killed, a folder was
+    still in use. `str(error)` says so, for the job's events."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("server_error", message)
 
 
 class QueueError(PegboxError):

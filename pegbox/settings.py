@@ -18,6 +18,9 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(Path("~/.pegbox"), description="database, files, run directories, adapters")
     models_dir: Path = Field(Path("~/.cache/pegbox/models"), description="base models, shared by servers")
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL, as postgresql://USER:PASSWORD@HOST/NAME; SQLite in the data directory if unset"
+    )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
     api_key: SecretStr | None = Field(None, description="the first API key; made and printed once if unset")
@@ -37,6 +40,13 @@ class Settings(BaseSettings):
     concurrent_jobs: int = Field(1, ge=1, description="jobs that train at the same time")
     max_stored_bytes: int = Field(0, ge=0, description="most that the data directory may hold; 0 = what the disk has")
     keep_free_bytes: int = Field(64 * MIB, ge=0, description="room left on the disk that no upload or job may take")
+    project_jobs: int = Field(0, ge=0, description="jobs of one project that train at once; 0 = no limit of its own")
+    work_jobs: bool = Field(True, description="the server works on jobs; false where only `pegbox worker` does")
+    job_attempts: int = Field(
+        5, ge=1, description="how often in a row work on a job may break off, without getting further, before it fails"
+    )
+    job_memory_bytes: int = Field(0, ge=0, description="address space of a training process; 0 = no limit")
+    job_file_bytes: int = Field(64 * 1024 * MIB, ge=0, description="largest file it may write; 0 = no limit")
     keep_checkpoints: int = Field(3, ge=1, description="newest checkpoints kept a job; the best is kept too")
     threads: int = Field(0, ge=0, description="CPU threads a child process uses; 0 = all that it may use")
     dtype: str = Field(
@@ -81,6 +91,11 @@ class Settings(BaseSettings):
     def cpu_threads(self) -> int:
         """Threads for a child process: as set, or all that this process may use (a container's share, too)."""
         return self.threads or _usable_threads()
+
+    @property
+    def database(self) -> Path | str:
+        """Where the rows are: a file, or the URL of a PostgreSQL server."""
+        return self.database_url.get_secret_value() if self.database_url else self.root / "pegbox.db"
 
     @property
     def root(self) -> Path:

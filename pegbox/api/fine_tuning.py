@@ -13,6 +13,7 @@ from pegbox.errors import InvalidRequest
 from pegbox.jobs import control, records, submit
 from pegbox.jobs.records import Checkpoint, ToldEvent, Tuning
 from pegbox.jobs.repeats import Call
+from pegbox.queue import turns
 from pegbox.queue.states import Status
 from pegbox.storage.paging import Slice
 from pegbox.wire import fine_tuning as wire
@@ -43,7 +44,10 @@ def list_jobs(
 
 @router.get("/{job_id}")
 def retrieve(job_id: str, project: Project, parts: ServerParts) -> wire.Job:
-    return to_wire(submit.get(parts.desk, project, job_id), parts.settings.organization)
+    with parts.desk.db.read() as tx:
+        tuning = records.get(tx, project, job_id)
+        place = turns.position(tx, tuning.job)
+    return to_wire(tuning, parts.settings.organization).model_copy(update={"queue_position": place})
 
 
 @router.post("/{job_id}/cancel")

@@ -104,6 +104,7 @@ def get(ctx: typer.Context, job_id: JobId) -> None:
         (
             ("job", job.id),
             ("status", job.status),
+            ("place in the queue", job.queue_position),
             ("error", job.error.message if job.error and job.error.message else None),
             ("model", job.model),
             ("tuned model", job.fine_tuned_model),

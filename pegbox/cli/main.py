@@ -15,8 +15,8 @@ from pegbox.errors import PegboxError
 
 # In the order of a user's way; each is a file of this folder, read when it is asked for.
 COMMANDS = (
-    "serve", "check", "prepare", "clean", "split", "chat", "compare", "models", "files", "jobs", "webhooks", "keys",
-    "projects", "audit", "backup", "restore", "collect", "doctor",
+    "serve", "worker", "check", "prepare", "clean", "split", "chat", "compare", "models", "files", "jobs", "webhooks",
+    "keys", "projects", "audit", "backup", "restore", "collect", "doctor",
 )  # fmt: skip
 
 

@@ -19,6 +19,13 @@ from pegbox.errors import EngineError
 log = logging.getLogger(__name__)
 _START_SECONDS = 300
 
+# All of the server's environment that a process with torch in it gets to see. What isn't here is kept from it: keys,
+# passwords and addresses have too many names to list.
+_KEPT = {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD",
+         "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "PYTHONHASHSEED", "PYTHONWARNINGS", "XDG_CACHE_HOME"}  # fmt: skip
+_KEPT_FAMILIES = ("LC_", "CUDA_", "NVIDIA_", "NCCL_", "HIP_", "ROCR_", "HSA_", "TORCH_", "PYTORCH_", "TORCHINDUCTOR_",
+                  "TRITON_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "MALLOC_")  # fmt: skip
+
 Message = dict[str, object]
 
 
@@ -139,7 +146,7 @@ def child_environment() -> dict[str, str]:
     little when they wait for one another. With libgomp's own patience an answer beside two busy processes took
     21 s instead of 3; with none at all, training took 1.4 times as long.
     """
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PEGBOX_", "OPENAI_", "AWS_", "HF_TOKEN"))}
+    kept = {k: v for k, v in os.environ.items() if k in _KEPT or k.startswith(_KEPT_FAMILIES)}
     return kept | {
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_VERBOSITY": "error",

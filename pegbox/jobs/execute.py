@@ -2,7 +2,7 @@
 
 import logging
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from typing import Literal
 
@@ -11,7 +11,7 @@ from sqlalchemy import update
 from pegbox import ids
 from pegbox.data.estimate import Timing, save_timing
 from pegbox.engines.pool import EnginePool
-from pegbox.errors import JobFailure
+from pegbox.errors import JobFailure, LostRace, Setback
 from pegbox.files import RESULTS_PURPOSE
 from pegbox.jobs import records, room
 from pegbox.jobs.best import choose
@@ -21,12 +21,13 @@ from pegbox.jobs.receipt import failure_of, issue, receipt_events
 from pegbox.jobs.records import Tuning
 from pegbox.jobs.submit import Desk
 from pegbox.queue import store
+from pegbox.queue.lease import Lease
 from pegbox.queue.states import QueuedJob, Status, is_final
 from pegbox.queue.store import Event
-from pegbox.queue.worker import Lease
 from pegbox.receipt.record import Receipt
-from pegbox.runners.local import LocalRun
+from pegbox.runners.local import Limits, LocalRun
 from pegbox.settings import Settings
+from pegbox.storage.db import UNREACHABLE
 from pegbox.storage.scope import Scope
 from pegbox.storage.tables import tunings
 from pegbox.train.rundir import DISK_REFUSED, NO_ROOM, Result, RunDir, StepMetrics
@@ -45,8 +46,40 @@ def execute(desk: Desk, settings: Settings, pool: EnginePool, job: QueuedJob, le
     """The queue's handler for jobs in `queued`, and for those in `running` or `pausing` that a dead server left
     behind.
 
-    Raises JobFailure, and LostRace when the job was cancelled; either way the child process is gone by then.
+    Raises JobFailure, Setback, and LostRace when the job was cancelled; the child process is gone by then.
     """
+    tuning, run = _take(desk, settings, job)
+    job = tuning.job
+    follower = Follower(desk, settings, tuning, run)
+    if job.status == Status.PAUSING:
+        run.repair()
+        follower.pull()  # what the trainer said before it died with its server
+        _settle(desk, tuning, run, None if run.result() else "the server ended")
+        return
+    recipe = run.recipe()
+    if resolved := desk.catalog.find(recipe.base):
+        room.make_sure(settings, recipe, resolved.base)
+    run.clear()
+    child = LocalRun(run, Limits(settings.job_memory_bytes, settings.job_file_bytes))
+    try:
+        with lease.guarded(child.kill):
+            _follow(child, follower, lease)
+        if exposed := child.exposure():
+            log.warning("%s: its process could reach the network: %s", job.id, exposed)
+        _conclude(desk, settings, pool, tuning, run, child.poll(), lease)
+    except (Setback, LostRace, *UNREACHABLE):
+        _tidy_ended(desk, job, run)
+        raise
+    except JobFailure:
+        run.tidy()
+        raise
+    finally:
+        child.kill()
+    _tidy_ended(desk, job, run)
+
+
+def _take(desk: Desk, settings: Settings, job: QueuedJob) -> tuple[Tuning, RunDir]:
+    """The job, running from now on, and where it runs."""
     with desk.db.write() as tx:
         job = store.hold(tx, job)
         if job.status == Status.QUEUED:
@@ -58,35 +91,34 @@ def execute(desk: Desk, settings: Settings, pool: EnginePool, job: QueuedJob, le
     run = RunDir(settings.root / "runs" / job.id)
     if not run.recipe_path.exists():
         raise JobFailure("server_error", "The job's run directory is gone from the server's data directory.")
-    follower = Follower(desk, settings, tuning, run)
-    if job.status == Status.PAUSING:
-        run.repair()
-        follower.pull()  # what the trainer said before it died with its server
-        _settle(desk, tuning, run, None if run.result() else "the server ended")
+    return tuning, run
+
+
+def _conclude(
+    desk: Desk, settings: Settings, pool: EnginePool, tuning: Tuning, run: RunDir, exit_status: int | None, lease: Lease
+) -> None:
+    """What comes after the child. A server that is ending leaves the job as it is; the next start goes on with it."""
+    if lease.closing.is_set():
         return
-    recipe = run.recipe()
-    if resolved := desk.catalog.find(recipe.base):
-        room.make_sure(settings, recipe, resolved.base)
-    run.clear()
-    child = LocalRun(run)
-    try:
-        _follow(child, follower, lease)
-        if lease.closing.is_set():
-            return  # the job stays as it is and the next start goes on with it
-        result = _concluded(desk, settings, tuning, run, child.poll())
-        if result is None:
-            return  # paused
-        with lease.kept():
-            receipt = issue(desk, pool, tuning, run, _final_key(desk, tuning, run))
-        if lease.closing.is_set():  # the engine may have been stopped with us: the next start looks anew
-            return
-        _refuse_failed(desk, tuning, receipt)
-        _publish(desk, settings, tuning, run, result.trained_tokens, receipt)
-        _learn(desk, settings, run, result)
-    finally:
-        child.kill()
-        if not lease.closing.is_set() and not _goes_on(desk, job):
-            run.tidy()  # succeeded, failed or cancelled
+    lease.check()
+    result = _concluded(desk, settings, tuning, run, exit_status)
+    if result is None:
+        return  # paused
+    receipt = issue(desk, pool, tuning, run, _final_key(desk, tuning, run))
+    if lease.closing.is_set():  # the engine may have been stopped with us: the next start looks anew
+        return
+    _refuse_failed(desk, tuning, receipt)
+    _publish(desk, settings, tuning, run, result.trained_tokens, receipt)
+    _learn(desk, settings, run, result)
+
+
+def _tidy_ended(desk: Desk, job: QueuedJob, run: RunDir) -> None:
+    """If the job has ended; a job that goes on later, here or elsewhere, needs its data and checkpoints."""
+    with suppress(*UNREACHABLE):
+        with desk.db.read() as tx:
+            current = store.get(tx, job.id)
+        if current is None or is_final(current.status):
+            run.tidy()
 
 
 def sweep(desk: Desk, settings: Settings) -> None:
@@ -98,17 +130,11 @@ def sweep(desk: Desk, settings: Settings) -> None:
             RunDir(path).tidy()
 
 
-def _goes_on(desk: Desk, job: QueuedJob) -> bool:
-    """Whether the run is still wanted, but not by this worker: the job was paused, and perhaps resumed since."""
-    with desk.db.read() as tx:
-        current = store.get(tx, job.id)
-    return current is not None and not is_final(current.status) and current.lease_token != job.lease_token
-
-
 def _follow(child: LocalRun, follower: Follower, lease: Lease) -> None:
     """Until the child ends: its words into the database, our heartbeat, and a pause handed on to it."""
     beaten = 0.0
     while True:
+        lease.check()
         ended = child.poll() is not None
         follower.pull()
         if ended:
@@ -125,7 +151,8 @@ def _follow(child: LocalRun, follower: Follower, lease: Lease) -> None:
 
 
 def _concluded(desk: Desk, settings: Settings, tuning: Tuning, run: RunDir, exit_status: int | None) -> Result | None:
-    """The result of a run that succeeded; None of one that is paused now. Raises JobFailure for any other."""
+    """The result of a run that succeeded; None of one that is paused now. Raises JobFailure for any other, and Setback
+    for one that somebody killed, while it has attempts left."""
     result = run.result()
     if result is None or result.outcome == "stopped":
         died = None if result else "the training process died"
@@ -135,11 +162,18 @@ def _concluded(desk: Desk, settings: Settings, tuning: Tuning, run: RunDir, exit
         log.error("%s: the trainer ended with %s:\n%s", tuning.id, exit_status, run.last_words(40))
         if exit_status in (NO_ROOM, DISK_REFUSED):
             raise room.ran_out(settings) if exit_status == NO_ROOM else room.broke(settings)
+        if exit_status is not None and exit_status < 0 and _may_try_again(desk, settings, tuning):
+            raise Setback(f"The training process was ended by signal {-exit_status}.")
         raise JobFailure("server_error", _cause_of_death(exit_status, run))
     if result.outcome != "succeeded":
         message = result.message or "The training process stopped before its end."
         raise JobFailure(result.code or "server_error", message)
     return result
+
+
+def _may_try_again(desk: Desk, settings: Settings, tuning: Tuning) -> bool:
+    with desk.db.write() as tx:
+        return store.hold(tx, tuning.job).setbacks + 1 < settings.job_attempts
 
 
 def _final_key(desk: Desk, tuning: Tuning, run: RunDir) -> str:
@@ -178,7 +212,6 @@ def _settle(desk: Desk, tuning: Tuning, run: RunDir, died: str | None) -> bool:
     text = f"Job paused at step {step}"
     level: Literal["info", "warn"] = "info"
     if died:
-        log.warning("%s: %s while pausing:\n%s", tuning.id, died, run.last_words(40))
         level = "warn"
         text += f", its last checkpoint: {died} before a newer one was saved"
     with desk.db.write() as tx:
@@ -188,6 +221,8 @@ def _settle(desk: Desk, tuning: Tuning, run: RunDir, died: str | None) -> bool:
         number = store.times_told(tx, job.id, "paused") + 1
         because = Event(f"paused:{number}", text, level=level, data={"step": step})
         store.move(tx, job, Status.PAUSED, because=because)
+    if died:
+        log.warning("%s: %s while pausing:\n%s", tuning.id, died, run.last_words(40))
     return True
 
 

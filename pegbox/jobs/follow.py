@@ -61,8 +61,11 @@ class Follower:
         with self._desk.db.write() as tx:
             store.hold(tx, self._tuning.job)
             told: list[StepMetrics | Note] = [*metrics, *notes]
+            new = 0
             for item in sorted(told, key=lambda item: (item.step, isinstance(item, Note))):
-                self._tell(tx, item)
+                new += self._tell(tx, item)
+            if new:
+                store.progress(tx, self._tuning.job)
             if metrics:
                 finish = int(time.time() + metrics[-1].seconds_left)
                 row = update(tunings).where(tunings.c.job_id == self._tuning.id)
@@ -89,13 +92,15 @@ class Follower:
         with self._desk.db.read() as tx:
             return store.was_told(tx, self._tuning.id, note.key)
 
-    def _tell(self, tx: Connection, item: StepMetrics | Note) -> None:
+    def _tell(self, tx: Connection, item: StepMetrics | Note) -> int:
+        """Returns 1 for a step that no earlier attempt came to."""
         if isinstance(item, StepMetrics):
-            store.tell(tx, self._tuning.id, step_event(item))
-        elif item.checkpoint:
+            return store.tell(tx, self._tuning.id, step_event(item))
+        if item.checkpoint:
             self._record_checkpoint(tx, item)
         else:
             store.tell(tx, self._tuning.id, Event(item.key, item.message, data=item.data))
+        return 0
 
     def _key(self, step: int) -> str:
         return f"adapters/{self._tuning.id}/step-{step:06d}"

@@ -34,9 +34,9 @@ from pegbox.jobs import foresee, methods, records, reports
 from pegbox.jobs.records import Tuning
 from pegbox.jobs.submit import Desk, patience
 from pegbox.queue import store
+from pegbox.queue.lease import Lease
 from pegbox.queue.states import QueuedJob, Status
 from pegbox.queue.store import Event
-from pegbox.queue.worker import Lease
 from pegbox.receipt.accounts import Account, Accounts
 from pegbox.settings import Settings
 from pegbox.storage.scope import Scope

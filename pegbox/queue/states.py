@@ -57,6 +57,8 @@ class QueuedJob:
     lease_until: float | None
     failure: Failure | None
     project_id: str
+    turn: int = 0  # its place in the queue: the smaller, the sooner
+    setbacks: int = 0  # how often in a row work on it broke off without getting further
 
 
 def diagram() -> str:

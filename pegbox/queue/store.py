@@ -3,22 +3,25 @@ one that lost its lease can change nothing any more."""
 
 import secrets
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select, update
 
 from pegbox import ids
 from pegbox.errors import IllegalMove, LostRace
 from pegbox.queue import outbox
 from pegbox.queue.states import MOVES, Failure, QueuedJob, Status, is_final
-from pegbox.storage.db import Database
+from pegbox.queue.turns import full_projects, next_turn
+from pegbox.storage.db import Database, insert_if_new, now
 from pegbox.storage.scope import Scope
 from pegbox.storage.tables import events, jobs
 
 LEASE_SECONDS = 30.0
+# Seconds to wait before the next attempt, after the first setback in a row, the second and so on.
+BACK_OFF = (0, 2, 10, 60, 300)
+_FREE: Mapping[str, None] = {"lease_token": None, "lease_until": None, "lease_owner": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Event:
 def enqueue(tx: Connection, scope: Scope, job_id: str) -> None:
     """Add a job of that project, to be validated first."""
     values = {"id": job_id, "status": Status.VALIDATING, "created_at": int(time.time()), "attempt": 0}
-    tx.execute(scope.insert(jobs).values(**values))
+    tx.execute(scope.insert(jobs).values(**values, turn=next_turn(tx, scope.project_id)))
 
 
 def get(tx: Connection, job_id: str) -> QueuedJob | None:
@@ -44,24 +47,50 @@ def get(tx: Connection, job_id: str) -> QueuedJob | None:
     return None if row is None else from_row(row)
 
 
-def claim(db: Database, statuses: Collection[Status]) -> QueuedJob | None:
-    """Take the oldest job that is in one of `statuses` and under nobody's lease; None if there is none.
+def claim(
+    db: Database, statuses: Collection[Status], *, owner: str | None = None, project_jobs: int = 0
+) -> QueuedJob | None:
+    """Take the job whose turn it is, of those in one of `statuses` and under nobody's lease; None if there is none.
 
-    A pause that a dead server left half done comes before all others: to finish it takes no time.
+    A pause that a dead server left half done comes before all others: to finish it takes no time. A job whose worker
+    went without a word has had a setback. `owner` is the process that claims, `project_jobs` how many jobs of one
+    project may be in training at once, 0 for any number.
     """
-    now = time.time()
-    free = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now)
-    waiting = select(jobs.c.id).where(and_(jobs.c.status.in_(statuses), free))
-    oldest = waiting.order_by(jobs.c.status != Status.PAUSING, jobs.c.seq).limit(1).scalar_subquery()
-    take = (
-        update(jobs)
-        .where(jobs.c.id == oldest)
-        .values(attempt=jobs.c.attempt + 1, lease_token=secrets.token_hex(8), lease_until=now + LEASE_SECONDS)
-        .returning(jobs)
-    )
+    with db.read() as tx:  # most looks find nothing, and need not wait for a writer
+        if not _heads(tx, statuses, project_jobs):
+            return None
     with db.write() as tx:
-        row = tx.execute(take).first()
-    return None if row is None else from_row(row)
+        for status in _heads(tx, statuses, project_jobs):
+            lost = case((jobs.c.lease_token.is_(None), 0), else_=1)
+            mine = _free(tx, status, project_jobs).with_only_columns(jobs.c.id).limit(1)
+            # Who holds one of these rows this moment changes it, so we would not want it: take the next.
+            first = mine.with_for_update(skip_locked=True).scalar_subquery()
+            take = update(jobs).where(jobs.c.id == first).values(
+                attempt=jobs.c.attempt + 1, setbacks=jobs.c.setbacks + lost, not_before=None,
+                lease_token=secrets.token_hex(8), lease_until=now() + LEASE_SECONDS, lease_owner=owner,
+            )  # fmt: skip
+            if row := tx.execute(take.returning(jobs)).first():
+                return from_row(row)
+    return None
+
+
+def _heads(tx: Connection, statuses: Collection[Status], project_jobs: int) -> list[Status]:
+    """The statuses in which a job is to be had, that of the soonest first."""
+    found = [(status, tx.execute(_free(tx, status, project_jobs).limit(1)).first()) for status in statuses]
+    heads = [(status != Status.PAUSING, row.turn, row.seq, status) for status, row in found if row]
+    return [status for *_, status in sorted(heads)]
+
+
+def _free(tx: Connection, status: Status, project_jobs: int) -> Select[Any]:
+    """Jobs to be had, in the order of their turns. A status at a time: so the index finds the first at once, however
+    many there are."""
+    moment = tx.execute(select(now())).scalar_one()
+    unheld = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < moment)
+    due = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= moment)
+    free = select(jobs.c.turn, jobs.c.seq).where(jobs.c.status == status, unheld, due)
+    if status == Status.QUEUED and (full := full_projects(tx, project_jobs)):
+        free = free.where(jobs.c.project_id.not_in(full))
+    return free.order_by(jobs.c.turn, jobs.c.seq)
 
 
 def hold(tx: Connection, job: QueuedJob) -> QueuedJob:
@@ -70,12 +99,58 @@ def hold(tx: Connection, job: QueuedJob) -> QueuedJob:
 
     Raises LostRace if the lease is gone: the job was cancelled, or claimed by another worker.
     """
-    ours = and_(jobs.c.id == job.id, jobs.c.lease_token == job.lease_token, jobs.c.lease_token.is_not(None))
-    prolong = update(jobs).where(ours).values(lease_until=time.time() + LEASE_SECONDS)
+    prolong = update(jobs).where(_ours(job)).values(lease_until=now() + LEASE_SECONDS)
     row = tx.execute(prolong.returning(jobs)).first()
     if row is None:
         raise LostRace(f"{job.id} is no longer this worker's: cancelled, paused, or claimed by another")
     return from_row(row)
+
+
+def give_back(tx: Connection, job: QueuedJob) -> None:
+    """Let go of a job in good order: whoever claims next goes on with it. Does nothing where it is no longer ours."""
+    tx.execute(update(jobs).where(_ours(job)).values(**_FREE))
+
+
+def set_back(tx: Connection, job: QueuedJob, because: str) -> None:
+    """Let go of a job whose work broke off; the next attempt waits longer each time.
+
+    Raises LostRace if the lease is gone.
+    """
+    held = hold(tx, job)
+    wait = _wait(held.setbacks + 1)
+    values = {**_FREE, "setbacks": held.setbacks + 1, "not_before": now() + wait}
+    tx.execute(update(jobs).where(_ours(job)).values(**values))
+    when = f"in {wait} seconds" if wait else "at once"
+    text = f"{because} The job goes on {when} from where it was last saved."
+    tell(tx, job.id, Event(f"setback:{held.attempt}", text, level="warn"))
+
+
+def progress(tx: Connection, job: QueuedJob) -> None:
+    """The job got further than ever before: earlier setbacks count no more."""
+    tx.execute(update(jobs).where(_ours(job), jobs.c.setbacks > 0).values(setbacks=0))
+
+
+def release(db: Database, is_dead: Callable[[str | None], bool]) -> int:
+    """Free the jobs of processes that are gone, without waiting for their leases to run out. Each had a setback.
+    Returns how many were freed."""
+    freed = 0
+    with db.write() as tx:
+        held = tx.execute(select(jobs).where(jobs.c.lease_token.is_not(None))).all()
+        for row in held:
+            if is_dead(row.lease_owner):
+                setbacks = row.setbacks + 1
+                values = {**_FREE, "setbacks": setbacks, "not_before": now() + _wait(setbacks)}
+                tx.execute(update(jobs).where(_ours(from_row(row))).values(**values))
+                freed += 1
+    return freed
+
+
+def _ours(job: QueuedJob) -> ColumnElement[bool]:
+    return and_(jobs.c.id == job.id, jobs.c.lease_token == job.lease_token, jobs.c.lease_token.is_not(None))
+
+
+def _wait(setbacks: int) -> int:
+    return BACK_OFF[min(setbacks, len(BACK_OFF)) - 1]
 
 
 def move(
@@ -94,16 +169,18 @@ def move(
     """
     if to not in MOVES[job.status]:
         raise IllegalMove(f"{job.id}: {job.status} → {to} is not in the table of moves")
-    now = int(time.time())
+    moment = int(time.time())
     values: dict[str, Any] = {"status": to}
     if to == Status.RUNNING and job.started_at is None:
-        values["started_at"] = now
+        values["started_at"] = moment
     if is_final(to):
-        values["finished_at"] = now
+        values["finished_at"] = moment
+    else:
+        values |= {"setbacks": 0, "not_before": None}
     if failure is not None:
         values |= {"error_code": failure.code, "error_message": failure.message, "error_param": failure.param}
     if not keep_lease:
-        values |= {"lease_token": None, "lease_until": None}
+        values |= _FREE
     unchanged = and_(
         jobs.c.id == job.id,
         jobs.c.status == job.status,
@@ -119,17 +196,19 @@ def move(
     return from_row(row)
 
 
-def tell(tx: Connection, job_id: str, *told: Event) -> None:
-    """Append events, leaving out those told before. They belong to whoever the job belongs to."""
-    now = int(time.time())
+def tell(tx: Connection, job_id: str, *told: Event) -> int:
+    """Append events, leaving out those told before. They belong to whoever the job belongs to. Returns how many were
+    new."""
+    moment = int(time.time())
     owner = select(jobs.c.project_id).where(jobs.c.id == job_id).scalar_subquery()
+    new = 0
     for event in told:
-        values = {
-            "id": ids.mint("event"), "job_id": job_id, "key": event.key, "created_at": now,
-            "level": event.level, "type": event.type, "message": event.message,
-            "data": None if event.data is None else dict(event.data), "project_id": owner,
-        }  # fmt: skip
-        tx.execute(sqlite_insert(events).values(values).on_conflict_do_nothing())
+        new += insert_if_new(
+            tx, events, id=ids.mint("event"), job_id=job_id, key=event.key, created_at=moment,
+            level=event.level, type=event.type, message=event.message,
+            data=None if event.data is None else dict(event.data), project_id=owner,
+        )  # fmt: skip
+    return new
 
 
 def was_told(tx: Connection, job_id: str, key: str) -> bool:
@@ -141,15 +220,6 @@ def times_told(tx: Connection, job_id: str, kind: str) -> int:
     """How many of the job's events have a key `KIND:…`."""
     mine = (events.c.job_id == job_id) & events.c.key.startswith(f"{kind}:", autoescape=True)
     return tx.execute(select(func.count()).where(mine)).scalar_one()
-
-
-def release_all(db: Database) -> int:
-    """At the start of the only server of this database: no lease can be alive. Returns how many were freed."""
-    with db.write() as tx:
-        freed = tx.execute(
-            update(jobs).where(jobs.c.lease_token.is_not(None)).values(lease_token=None, lease_until=None)
-        )
-    return int(freed.rowcount)
 
 
 def from_row(row: Row[Any]) -> QueuedJob:
@@ -165,4 +235,6 @@ def from_row(row: Row[Any]) -> QueuedJob:
         lease_until=row.lease_until,
         failure=failure,
         project_id=row.project_id,
+        turn=row.turn,
+        setbacks=row.setbacks,
     )

@@ -2,64 +2,42 @@
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
 
 from pegbox import metrics
-from pegbox.errors import JobFailure, LostRace
+from pegbox.errors import JobFailure, LostRace, Setback
 from pegbox.queue import store
+from pegbox.queue.lease import Lease, steady
 from pegbox.queue.states import Failure, QueuedJob, Status
 from pegbox.queue.store import Event
-from pegbox.storage.db import Database
+from pegbox.storage.db import UNREACHABLE, Database
 
 log = logging.getLogger(__name__)
 _IDLE_SECONDS = 0.5
-_BEAT_SECONDS = 5.0
 
-
-class Lease:
-    """A handler's hold on its job: beat it at least every LEASE_SECONDS."""
-
-    def __init__(self, db: Database, job: QueuedJob, closing: threading.Event) -> None:
-        self._db = db
-        self._job = job
-        self.closing = closing  # set when the server shuts down: drop the work, the next start goes on
-
-    def beat(self) -> QueuedJob:
-        """Prolong the lease, and see how the job stands. Raises LostRace if the lease is gone: stop at once,
-        nothing may be written any more."""
-        with self._db.write() as tx:
-            return store.hold(tx, self._job)
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Beat from a thread of its own, around work that takes long and can't. A lease that is lost meanwhile is
-        found out by the next write."""
-        over = threading.Event()
-
-        def beat() -> None:
-            with suppress(LostRace):
-                while not over.wait(_BEAT_SECONDS):
-                    self.beat()
-
-        thread = threading.Thread(target=beat, name="lease")
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
-
-# Does the work and moves the job on. Raises JobFailure to fail it.
+# Does the work and moves the job on. Raises JobFailure to fail it, and Setback to have it tried again.
 Handler = Callable[[QueuedJob, Lease], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for the workers of one process."""
+
+    owner: str | None = None  # the process, as the leases name it
+    attempts: int = 5  # how often in a row work on a job may break off without getting further
+    project_jobs: int = 0  # jobs of one project in training at once; 0 for any number
+
+
 class Worker:
-    def __init__(self, db: Database, statuses: Collection[Status], handle: Handler, *, name: str) -> None:
+    def __init__(
+        self, db: Database, statuses: Collection[Status], handle: Handler, *, name: str, rules: Rules | None = None
+    ) -> None:
         self._db = db
         self._statuses = statuses
         self._handle = handle
+        self._rules = rules or Rules()
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name)
@@ -89,27 +67,49 @@ class Worker:
     def _run(self) -> None:
         while not self._closing.is_set():
             try:
-                job = store.claim(self._db, self._statuses)
+                since = steady()
+                job = store.claim(
+                    self._db, self._statuses, owner=self._rules.owner, project_jobs=self._rules.project_jobs
+                )
                 if job is not None:
-                    self._work(job)
+                    self._work(job, Lease(self._db, job, self._closing, since=since))
                     continue
             except Exception:  # a full disk, say: keep the thread alive and try again
                 log.exception("the queue can't be read")
             self._wake.wait(_IDLE_SECONDS)
             self._wake.clear()
 
-    def _work(self, job: QueuedJob) -> None:
+    def _work(self, job: QueuedJob, lease: Lease) -> None:
         try:
-            self._handle(job, Lease(self._db, job, self._closing))
+            with lease.kept():
+                if job.setbacks >= self._rules.attempts:
+                    raise _given_up(job)  # noqa: TRY301
+                self._handle(job, lease)
+            if self._closing.is_set():
+                with self._db.write() as tx:
+                    store.give_back(tx, job)
         except LostRace as lost:
             metrics.LEASE_LOST.inc()
             log.warning("%s; dropping it", lost)
+        except Setback as setback:
+            self._set_back(job, str(setback))
         except JobFailure as failure:
             self._fail(job, Failure(failure.code, failure.message, failure.param))
+        except UNREACHABLE as error:
+            log.warning("job %s broke off: %s", job.id, error)
+            with suppress(*UNREACHABLE):  # if it can't be reached now, either, the lease runs out
+                self._set_back(job, "The server's database could not be reached.")
         except Exception:
             log.exception("job %s broke", job.id)
             message = "The job failed due to an internal error; the server's log has the details."
             self._fail(job, Failure("server_error", message, None))
+
+    def _set_back(self, job: QueuedJob, because: str) -> None:
+        try:
+            with self._db.write() as tx:
+                store.set_back(tx, job, because)
+        except LostRace as lost:
+            log.warning("%s; dropping it", lost)
 
     def _fail(self, job: QueuedJob, failure: Failure) -> None:
         try:
@@ -120,3 +120,12 @@ class Worker:
                     store.move(tx, current, Status.FAILED, because=because, failure=failure)
         except LostRace as lost:
             log.warning("%s; its failure is dropped", lost)
+
+
+def _given_up(job: QueuedJob) -> JobFailure:
+    return JobFailure(
+        "server_error",
+        f"The job was given up: work on it broke off {job.setbacks} times in a row without getting further. Each time "
+        "its process or the server ended without a word, as they do when memory runs out. Use shorter examples, a "
+        "smaller base model or a larger machine, or ask the server's operator what ended them.",
+    )

@@ -10,19 +10,20 @@ from sqlalchemy import (
     Float,
     ForeignKey,
     Index,
-    Integer,
     MetaData,
     String,
     Table,
     UniqueConstraint,
 )
 
+from pegbox.storage.db import Whole
+
 metadata = MetaData()
 DEFAULT_PROJECT = "proj_default"  # the one that is always there, and that all older rows belong to
 
 
 def _seq() -> Column[int]:
-    return Column("seq", Integer, primary_key=True, autoincrement=True)
+    return Column("seq", Whole, primary_key=True, autoincrement=True)
 
 
 def _project() -> Column[str]:
@@ -35,12 +36,12 @@ files = Table(
     metadata,
     _seq(),
     Column("id", String, unique=True, nullable=False),
-    Column("bytes", Integer, nullable=False),
-    Column("created_at", Integer, nullable=False),  # unix seconds
+    Column("bytes", Whole, nullable=False),
+    Column("created_at", Whole, nullable=False),  # unix seconds
     Column("filename", String, nullable=False),  # as the client named it; never used as a path
     Column("purpose", String, nullable=False),
     Column("sha256", String, nullable=False),  # of the content, hexadecimal
-    Column("expires_at", Integer),  # unix seconds
+    Column("expires_at", Whole),  # unix seconds
     Column("status_details", String),  # what the first look found wrong with it, for the user
     _project(),
     Index("files_by_project", "project_id", "seq"),
@@ -53,18 +54,23 @@ jobs = Table(
     _seq(),
     Column("id", String, unique=True, nullable=False),
     Column("status", String, nullable=False),  # a value of queue.states.Status
-    Column("created_at", Integer, nullable=False),
-    Column("started_at", Integer),
-    Column("finished_at", Integer),
-    Column("attempt", Integer, nullable=False, default=0),  # +1 at each claim
+    Column("created_at", Whole, nullable=False),
+    Column("started_at", Whole),
+    Column("finished_at", Whole),
+    Column("attempt", Whole, nullable=False, default=0),  # +1 at each claim
     Column("lease_token", String),  # random per claim; every write of a worker carries it
-    Column("lease_until", Float),  # unix seconds
+    Column("lease_until", Float),  # unix seconds, by the database's clock
     Column("error_code", String),
     Column("error_message", String),
     Column("error_param", String),
     _project(),
-    Index("jobs_by_status", "status", "seq"),
+    Column("turn", Whole, nullable=False, server_default="0"),  # its place in the queue: see queue/turns.py
+    Column("lease_owner", String),  # the process that works on it: storage/lock.py
+    Column("setbacks", Whole, nullable=False, server_default="0"),  # how often in a row work on it broke off
+    Column("not_before", Float),  # unix seconds; it may not be claimed earlier
+    Index("jobs_by_turn", "status", "turn", "seq"),
     Index("jobs_by_project", "project_id", "seq"),
+    Index("jobs_by_project_turn", "project_id", "turn"),
 )
 
 events = Table(
@@ -75,7 +81,7 @@ events = Table(
     Column("job_id", String, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     # Names the event within its job ("step:12"), so that what is read twice is stored once.
     Column("key", String, nullable=False),
-    Column("created_at", Integer, nullable=False),
+    Column("created_at", Whole, nullable=False),
     Column("level", String, nullable=False),
     Column("type", String, nullable=False),
     Column("message", String, nullable=False),
@@ -92,12 +98,12 @@ tunings = Table(
     Column("job_id", String, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("request", JSON, nullable=False),  # the body of the create call: wire.fine_tuning.CreateJob
     Column("model", String, nullable=False),  # the resolved base, or the tuned model trained on from
-    Column("seed", Integer, nullable=False),
+    Column("seed", Whole, nullable=False),
     Column("hyperparameters", JSON, nullable=False),  # "auto" until the worker has resolved them
     Column("fine_tuned_model", String),
-    Column("trained_tokens", Integer),
+    Column("trained_tokens", Whole),
     Column("result_file", String),
-    Column("estimated_finish", Integer),  # unix seconds
+    Column("estimated_finish", Whole),  # unix seconds
     Column("created_by", String),  # the API key's id
     Column("request_sha256", String),  # of the body: a repeated call is found by it
     Index("tunings_by_request", "request_sha256"),
@@ -111,7 +117,7 @@ idempotency = Table(
     Column("key", String, primary_key=True),  # the client's own word
     Column("request_sha256", String, nullable=False),
     Column("job_id", String, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),  # the answer is this job
-    Column("created_at", Integer, nullable=False),
+    Column("created_at", Whole, nullable=False),
     Index("idempotency_by_age", "created_at"),
 )
 
@@ -121,8 +127,8 @@ checkpoints = Table(
     _seq(),
     Column("id", String, unique=True, nullable=False),
     Column("job_id", String, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
-    Column("created_at", Integer, nullable=False),
-    Column("step", Integer, nullable=False),
+    Column("created_at", Whole, nullable=False),
+    Column("step", Whole, nullable=False),
     Column("model", String, nullable=False),  # its own ft:… name, a row of `adapters`
     Column("metrics", JSON, nullable=False),
     _project(),
@@ -135,7 +141,7 @@ adapters = Table(
     _seq(),
     Column("name", String, unique=True, nullable=False),  # ft:BASE:ORG:SUFFIX:ID[:ckpt-step-N]
     Column("base", String, nullable=False),
-    Column("created_at", Integer, nullable=False),
+    Column("created_at", Whole, nullable=False),
     Column("job_id", String, nullable=False),
     Column("format", String, nullable=False),  # "chat" or "completion": what it was trained to answer
     Column("folder", String, nullable=False),  # below the data directory; PEFT format
@@ -152,8 +158,8 @@ outbox = Table(
     Column("event_id", String, unique=True, nullable=False),  # evt_…, as receivers see it
     Column("job_id", String, nullable=False),
     Column("kind", String, nullable=False),  # the job's final status
-    Column("created_at", Integer, nullable=False),
-    Column("routed_at", Integer),  # when its deliveries were written; null = not yet
+    Column("created_at", Whole, nullable=False),
+    Column("routed_at", Whole),  # when its deliveries were written; null = not yet
     Index("outbox_unrouted", "routed_at", "seq"),
 )
 
@@ -169,9 +175,9 @@ webhook_endpoints = Table(
     Column("secret", String, nullable=False),  # whsec_…; signing needs it as it is, so it can't be a hash
     Column("old_secret", String),  # signs as well until …
     Column("old_secret_until", Float),  # … unix seconds
-    Column("created_at", Integer, nullable=False),
-    Column("updated_at", Integer, nullable=False),
-    Column("disabled_at", Integer),  # null = events are sent to it
+    Column("created_at", Whole, nullable=False),
+    Column("updated_at", Whole, nullable=False),
+    Column("disabled_at", Whole),  # null = events are sent to it
 )
 
 # One thing to tell to one receiver.
@@ -180,11 +186,11 @@ deliveries = Table(
     metadata,
     _seq(),
     Column("id", String, unique=True, nullable=False),
-    Column("outbox_seq", Integer, ForeignKey("outbox.seq", ondelete="CASCADE"), nullable=False),
+    Column("outbox_seq", Whole, ForeignKey("outbox.seq", ondelete="CASCADE"), nullable=False),
     Column("endpoint_id", String, ForeignKey("webhook_endpoints.id", ondelete="CASCADE")),  # null = mail
-    Column("attempts", Integer, nullable=False, default=0),
+    Column("attempts", Whole, nullable=False, default=0),
     Column("not_before", Float),  # unix seconds of the next attempt; null = there is none, it is over
-    Column("delivered_at", Integer),
+    Column("delivered_at", Whole),
     Index("deliveries_due", "not_before"),
     Index("deliveries_of_endpoint", "endpoint_id", "seq"),
 )
@@ -194,9 +200,9 @@ delivery_attempts = Table(
     metadata,
     _seq(),
     Column("delivery_id", String, ForeignKey("deliveries.id", ondelete="CASCADE"), nullable=False),
-    Column("created_at", Integer, nullable=False),
-    Column("milliseconds", Integer, nullable=False),
-    Column("status_code", Integer),  # of the receiver's answer, if there was one
+    Column("created_at", Whole, nullable=False),
+    Column("milliseconds", Whole, nullable=False),
+    Column("status_code", Whole),  # of the receiver's answer, if there was one
     Column("error", String),  # null = delivered
     Index("attempts_of_delivery", "delivery_id", "seq"),
 )
@@ -207,8 +213,8 @@ projects = Table(
     _seq(),
     Column("id", String, unique=True, nullable=False),
     Column("name", String, nullable=False),
-    Column("created_at", Integer, nullable=False),
-    Column("archived_at", Integer),
+    Column("created_at", Whole, nullable=False),
+    Column("archived_at", Whole),
 )
 
 api_keys = Table(
@@ -223,10 +229,10 @@ api_keys = Table(
     Column("prefix", String, nullable=False),  # the first characters, to tell keys apart
     Column("hint", String, nullable=False),  # the last four
     Column("source", String, nullable=False),  # "settings" or "minted"
-    Column("created_at", Integer, nullable=False),
-    Column("expires_at", Integer),
-    Column("revoked_at", Integer),
-    Column("last_used_at", Integer),  # true to the minute
+    Column("created_at", Whole, nullable=False),
+    Column("expires_at", Whole),
+    Column("revoked_at", Whole),
+    Column("last_used_at", Whole),  # true to the minute
     Index("keys_by_project", "project_id", "seq"),
 )
 
@@ -237,7 +243,7 @@ audit = Table(
     _seq(),
     Column("id", String, unique=True, nullable=False),
     Column("type", String, nullable=False),
-    Column("effective_at", Integer, nullable=False),
+    Column("effective_at", Whole, nullable=False),
     Column("actor_key", String),  # a key's id; the server itself where there is none
     Column("project_id", String, nullable=False),
     Column("target_id", String, nullable=False),

@@ -57,7 +57,13 @@ class Made:
 
 
 def backup(store: Store, folder: Path) -> Made:
-    """Copy the store into a new or empty folder. Raises CommandFailed for any other."""
+    """Copy the store into a new or empty folder. Raises CommandFailed for any other, and where PostgreSQL holds the
+    rows: it has tools of its own for that."""
+    if store.db.name != "sqlite":
+        raise CommandFailed(
+            "Rows in PostgreSQL are not backed up from here. Run `pg_dump` first, then copy blobs/ and runs/ of the "
+            "data directory; what has no row by then is harmless."
+        )
     _must_be_empty(folder)
     durable.make_folder(folder, mode=0o700)
     staging = store.blobs.begin()

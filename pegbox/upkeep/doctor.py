@@ -11,10 +11,11 @@ from typing import Literal
 from urllib.parse import quote
 
 from pysqlite3 import dbapi2
+from sqlalchemy.exc import DBAPIError
 
 from pegbox.catalog.models import BaseModel, Catalog
 from pegbox.catalog.pull import fingerprint
-from pegbox.errors import CatalogError
+from pegbox.errors import CatalogError, PegboxError
 from pegbox.notify import mail
 from pegbox.queue.states import Status
 from pegbox.settings import Settings
@@ -43,8 +44,9 @@ class Finding:
 def examine(settings: Settings) -> Iterator[Finding]:
     """One finding after another, as they are made: hashing takes its time."""
     yield _folder(settings.root)
-    if (settings.root / "pegbox.db").exists():
-        sound = _database(settings.root / "pegbox.db")
+    at = settings.database
+    if isinstance(at, str) or at.exists():
+        sound = _server(settings) if isinstance(at, str) else _database(at)
         yield sound
         if sound.state != "broken":
             with opened(settings) as store:
@@ -86,6 +88,16 @@ def _database(path: Path) -> Finding:
         return Finding(name, "broken", text, "Install that version again.")
     older = f"; schema {at} is brought to {HEAD} at the next start" if at < HEAD else ""
     return Finding(name, "well", f"every page and reference is sound, SQLite {dbapi2.sqlite_version}{older}")
+
+
+def _server(settings: Settings) -> Finding:
+    """PostgreSQL looks after its own pages; here only whether it answers."""
+    try:
+        with opened(settings) as store, store.db.read() as tx:
+            references(tx)
+    except (PegboxError, DBAPIError) as error:
+        return Finding("database", "broken", str(error), "Start PostgreSQL, or mend PEGBOX_DATABASE_URL.")
+    return Finding("database", "well", f"PostgreSQL answers, schema {HEAD}")
 
 
 def _bytes(store: Store) -> Finding:

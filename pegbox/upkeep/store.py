@@ -40,9 +40,10 @@ class References:
 def opened(settings: Settings) -> Iterator[Store]:
     """Raises CommandFailed where there is no data directory."""
     root = settings.root
-    if not (root / "pegbox.db").exists():
+    there = settings.database if isinstance(settings.database, Path) else root
+    if not there.exists():
         raise CommandFailed(f"{root} is no data directory of pegbox; name the right one with --data-dir.")
-    db = Database(root / "pegbox.db")
+    db = Database(settings.database)
     try:
         yield Store(root, db, Blobs(root / "blobs"))
     finally:

@@ -137,6 +137,7 @@ class Job(Response):
     integrations: list[Integration]
     metadata: dict[str, str] | None
     user_provided_suffix: str | None
+    queue_position: Annotated[int | None, Field(exclude_if=is_absent)] = None  # from 1, while queued; not in lists
 
 
 class JobEvent(Response):

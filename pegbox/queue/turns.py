@@ -1,0 +1,46 @@
+"""Whose turn it is. Every job gets a number when it is created, and the smallest number is worked on first.
+
+The numbers make it fair between projects: a project's next job comes one turn after its last, and never before the
+turn that is being served now. So of a project that sends a hundred jobs, the hundredth waits; a project that sends one
+meanwhile is served after the turn in hand, and not after the hundred. With one project it is first come, first served.
+(It is start-time fair queueing, each job counting as much as any other.)
+"""
+
+from sqlalchemy import Connection, Select, and_, func, or_, select, union_all
+
+from pegbox.queue.states import QueuedJob, Status
+from pegbox.storage.tables import jobs
+
+TRAINING = (Status.RUNNING, Status.PAUSING)
+_SERVED = (*TRAINING, Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+
+
+def next_turn(tx: Connection, project_id: str) -> int:
+    """The turn of a new job of the project."""
+    of_project = select(func.max(jobs.c.turn)).where(jobs.c.project_id == project_id)
+    # One look into the index a status: a maximum over all of them at once would read every job that ever was.
+    served = union_all(*(select(_highest(status).scalar_subquery()) for status in _SERVED))
+    highest = [turn or 0 for turn in tx.execute(served).scalars()]
+    return max(tx.execute(of_project).scalar() or 0, *highest) + 1
+
+
+def full_projects(tx: Connection, most: int) -> list[str]:
+    """Projects of which `most` jobs are in training already; none are full where `most` is 0."""
+    if most == 0:
+        return []
+    training = select(jobs.c.project_id).where(jobs.c.status.in_(TRAINING)).group_by(jobs.c.project_id)
+    return list(tx.execute(training.having(func.count() >= most)).scalars())
+
+
+def position(tx: Connection, job: QueuedJob) -> int | None:
+    """The job's place in the queue, from 1; None where it does not wait in it."""
+    if job.status != Status.QUEUED:
+        return None
+    seq = select(jobs.c.seq).where(jobs.c.id == job.id).scalar_subquery()
+    sooner = or_(jobs.c.turn < job.turn, and_(jobs.c.turn == job.turn, jobs.c.seq < seq))
+    ahead = select(func.count()).where(jobs.c.status == Status.QUEUED, sooner)
+    return int(tx.execute(ahead).scalar_one()) + 1
+
+
+def _highest(status: Status) -> Select[tuple[int]]:
+    return select(jobs.c.turn).where(jobs.c.status == status).order_by(jobs.c.turn.desc()).limit(1)
