@@ -163,7 +163,7 @@ class Load:
         with self._history.lock:
             going = [word for word, job in self._history.jobs.items() if job.id and not job.ended]
         if going:
-            what = self._draw.choices(("cancel", "pause", "resume", "retrieve"), (1, 2, 4, 6))[0]
+            what = self._draw.choices(("cancel", "pause", "resume", "retrieve"), (1, 4, 12, 16))[0]
             self._act(what, self._draw.choice(going))
 
     def _act(self, what: str, word: str) -> None:

@@ -101,7 +101,7 @@ class Sweep:
             self.history.fault("half_visible", f"{one.key} {one.text}")
 
     def look_at_the_server(self) -> None:
-        runs = [process.cmdline()[-1] for process in self.trainers()]
+        runs = [process.info["cmdline"][-1] for process in self.trainers()]
         for run in {run for run in runs if runs.count(run) > 1}:
             self.history.fault("doubled", f"two trainers in {run}")
         with self.client() as client:
