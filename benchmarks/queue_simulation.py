@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import OperationalError
 
 from pegbox.errors import IllegalMove, LostRace
@@ -418,10 +418,11 @@ def claim_latency(where: Path | str, waiting: int, claims: int = 500) -> dict[st
     took = []
     for _ in range(claims):
         begun = time.perf_counter()
-        assert store.claim(db, (Status.QUEUED, Status.RUNNING, Status.PAUSING), project_jobs=1) is not None
+        job = store.claim(db, (Status.QUEUED, Status.RUNNING, Status.PAUSING), project_jobs=1)
         took.append((time.perf_counter() - begun) * 1000)
-    with db.read() as tx:
-        assert tx.execute(select(func.count()).where(jobs.c.lease_token.is_not(None))).scalar() == claims
+        assert job is not None
+        with db.write() as tx:
+            store.move(tx, job, Status.CANCELLED)
     db.close()
     took.sort()
     return {"claim_ms_median": statistics.median(took), "claim_ms_p99": took[int(len(took) * 0.99)]}
