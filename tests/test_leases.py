@@ -15,6 +15,7 @@ from pegbox.queue.states import QueuedJob, Status
 from pegbox.queue.store import BACK_OFF, LEASE_SECONDS
 from pegbox.queue.worker import Rules, Worker
 from pegbox.storage.db import Database, now
+from pegbox.storage.scope import Scope
 from pegbox.storage.tables import events, jobs
 
 RUNS = (Status.QUEUED, Status.RUNNING, Status.PAUSING)
@@ -38,7 +39,7 @@ class CutOff:
 
 def add(db: Database, name: str, project: str | None = None, *steps: Status) -> QueuedJob:
     with db.write() as tx:
-        store.enqueue(tx, name, project)
+        store.enqueue(tx, Scope(project), name)
         job = store.get(tx, name)
         for step in steps:
             job = store.move(tx, job, step)

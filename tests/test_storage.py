@@ -8,16 +8,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from conftest import only_postgres, only_sqlite
 from pysqlite3 import dbapi2
-from sqlalchemy import Integer, delete, func, insert, select, text, update
+from sqlalchemy import Integer, create_engine, delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from pegbox.errors import PegboxError
+from pegbox.queue import store
+from pegbox.queue.states import Status
 from pegbox.storage import db as db_module
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import HEAD, Database, insert_if_new, now
@@ -47,11 +50,28 @@ def test_migrations_make_exactly_the_tables(db: Database) -> None:
         assert context.get_current_revision() == HEAD
 
 
+def test_the_queue_of_an_older_pegbox_keeps_its_order(tmp_path: Path) -> None:
+    """Rows of the first release, the second of them under a lease of a process that nobody knows."""
+    path = tmp_path / "old.db"
+    plain = create_engine(f"sqlite+pysqlite:///{path}", module=dbapi2)
+    config = Config()
+    config.set_main_option("script_location", str(Path(db_module.__file__).parent / "migrations"))
+    with plain.begin() as tx:
+        config.attributes["connection"] = tx
+        command.upgrade(config, "0002")
+        for name in ("a", "b", "c"):
+            tx.execute(text(f"INSERT INTO jobs (id, status, created_at, attempt) VALUES ('{name}', 'queued', 1, 0)"))
+        tx.execute(text("UPDATE jobs SET lease_token = 'x', lease_until = 9e9 WHERE id = 'b'"))
+    plain.dispose()
+    db = Database(path)
+    assert store.release(db, lambda owner: owner is None) == 1
+    assert [store.claim(db, [Status.QUEUED]).id for _ in range(3)] == ["a", "b", "c"]
+    db.close()
+
+
 @only_sqlite
 def test_foreign_keys_and_uniques_are_those_of_the_tables(db: Database, tmp_path: Path) -> None:
     """What Alembic's comparison passes over: the SQL text itself, spaces aside."""
-    from sqlalchemy import create_engine
-
     plain = create_engine(f"sqlite+pysqlite:///{tmp_path / 'plain.db'}", module=dbapi2)
     metadata.create_all(plain)
     query = text("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' AND name != 'alembic_version'")

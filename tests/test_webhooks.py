@@ -28,6 +28,7 @@ from pegbox.settings import Settings
 from pegbox.storage import db as db_module
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import Database
+from pegbox.storage.scope import DEFAULT
 from pegbox.storage.tables import deliveries, webhook_endpoints
 from pegbox.storage.tables import outbox as outbox_table
 from pegbox.wire.webhooks import CreateEndpoint, UpdateEndpoint
@@ -276,7 +277,7 @@ def wish(receiver: Receiver, **changed: object) -> CreateEndpoint:
 
 def end(desk: Desk, name: str) -> None:
     with desk.db.write() as tx:
-        store.enqueue(tx, name)
+        store.enqueue(tx, DEFAULT, name)
         job = store.get(tx, name)
         assert job is not None
         store.move(tx, job, Status.CANCELLED)

@@ -5,9 +5,26 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Float,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from pegbox import ids
 from pegbox.errors import IllegalMove, LostRace
@@ -21,6 +38,7 @@ from pegbox.storage.tables import events, jobs
 LEASE_SECONDS = 30.0
 # Seconds to wait before the next attempt, after the first setback in a row, the second and so on.
 BACK_OFF = (0, 2, 10, 60, 300)
+Full = tuple[str, ...]  # projects that have as many jobs in training as they may
 _FREE: Mapping[str, None] = {"lease_token": None, "lease_until": None, "lease_owner": None}
 
 
@@ -56,41 +74,55 @@ def claim(
     went without a word has had a setback. `owner` is the process that claims, `project_jobs` how many jobs of one
     project may be in training at once, 0 for any number.
     """
+    wanted = tuple(statuses)
     with db.read() as tx:  # most looks find nothing, and need not wait for a writer
-        if not _heads(tx, statuses, project_jobs):
+        if not _heads(tx, wanted, full_projects(tx, project_jobs)):
             return None
+    given = {"token": secrets.token_hex(8), "owner": owner, "seconds": LEASE_SECONDS}
     with db.write() as tx:
-        for status in _heads(tx, statuses, project_jobs):
-            lost = case((jobs.c.lease_token.is_(None), 0), else_=1)
-            mine = _free(tx, status, project_jobs).with_only_columns(jobs.c.id).limit(1)
-            # Who holds one of these rows this moment changes it, so we would not want it: take the next.
-            first = mine.with_for_update(skip_locked=True).scalar_subquery()
-            take = update(jobs).where(jobs.c.id == first).values(
-                attempt=jobs.c.attempt + 1, setbacks=jobs.c.setbacks + lost, not_before=None,
-                lease_token=secrets.token_hex(8), lease_until=now() + LEASE_SECONDS, lease_owner=owner,
-            )  # fmt: skip
-            if row := tx.execute(take.returning(jobs)).first():
+        full = full_projects(tx, project_jobs)
+        for status in _heads(tx, wanted, full):
+            if row := tx.execute(_take(status, full), given).first():
                 return from_row(row)
     return None
 
 
-def _heads(tx: Connection, statuses: Collection[Status], project_jobs: int) -> list[Status]:
+def _heads(tx: Connection, statuses: tuple[Status, ...], full: Full) -> list[Status]:
     """The statuses in which a job is to be had, that of the soonest first."""
-    found = [(status, tx.execute(_free(tx, status, project_jobs).limit(1)).first()) for status in statuses]
-    heads = [(status != Status.PAUSING, row.turn, row.seq, status) for status, row in found if row]
+    firsts = tx.execute(_firsts(statuses, full))
+    heads = [(row.status != Status.PAUSING, row.turn, row.seq, Status(row.status)) for row in firsts]
     return [status for *_, status in sorted(heads)]
 
 
-def _free(tx: Connection, status: Status, project_jobs: int) -> Select[Any]:
-    """Jobs to be had, in the order of their turns. A status at a time: so the index finds the first at once, however
+# To put these statements together takes longer than to run them, so they are kept.
+
+
+@lru_cache(maxsize=256)
+def _firsts(statuses: tuple[Status, ...], full: Full) -> CompoundSelect[Any]:
+    return union_all(*(select(_free(status, full).subquery()) for status in statuses))
+
+
+@lru_cache(maxsize=256)
+def _take(status: Status, full: Full) -> ReturningUpdate[Any]:
+    lost = case((jobs.c.lease_token.is_(None), 0), else_=1)
+    # Who holds one of these rows this moment changes it, so we would not want it: take the next.
+    mine = _free(status, full).with_only_columns(jobs.c.id).with_for_update(skip_locked=True)
+    take = update(jobs).where(jobs.c.id == mine.scalar_subquery()).values(
+        attempt=jobs.c.attempt + 1, setbacks=jobs.c.setbacks + lost, not_before=None, lease_owner=bindparam("owner"),
+        lease_token=bindparam("token"), lease_until=now() + bindparam("seconds", type_=Float),
+    )  # fmt: skip
+    return take.returning(jobs)
+
+
+def _free(status: Status, full: Full) -> Select[Any]:
+    """The first job to be had, in the order of the turns. One status at a time: so the index finds it at once, however
     many there are."""
-    moment = tx.execute(select(now())).scalar_one()
-    unheld = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < moment)
-    due = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= moment)
-    free = select(jobs.c.turn, jobs.c.seq).where(jobs.c.status == status, unheld, due)
-    if status == Status.QUEUED and (full := full_projects(tx, project_jobs)):
+    unheld = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now())
+    due = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now())
+    free = select(jobs.c.status, jobs.c.turn, jobs.c.seq).where(jobs.c.status == status, unheld, due)
+    if status == Status.QUEUED and full:
         free = free.where(jobs.c.project_id.not_in(full))
-    return free.order_by(jobs.c.turn, jobs.c.seq)
+    return free.order_by(jobs.c.turn, jobs.c.seq).limit(1)
 
 
 def hold(tx: Connection, job: QueuedJob) -> QueuedJob:

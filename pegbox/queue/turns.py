@@ -6,13 +6,19 @@ meanwhile is served after the turn in hand, and not after the hundred. With one 
 (It is start-time fair queueing, each job counting as much as any other.)
 """
 
-from sqlalchemy import Connection, Select, and_, func, or_, select, union_all
+from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select, union_all
 
 from pegbox.queue.states import QueuedJob, Status
 from pegbox.storage.tables import jobs
 
 TRAINING = (Status.RUNNING, Status.PAUSING)
 _SERVED = (*TRAINING, Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+_FULL = (
+    select(jobs.c.project_id)
+    .where(jobs.c.status.in_(TRAINING))
+    .group_by(jobs.c.project_id)
+    .having(func.count() >= bindparam("most"))
+)
 
 
 def next_turn(tx: Connection, project_id: str) -> int:
@@ -24,12 +30,9 @@ def next_turn(tx: Connection, project_id: str) -> int:
     return max(tx.execute(of_project).scalar() or 0, *highest) + 1
 
 
-def full_projects(tx: Connection, most: int) -> list[str]:
+def full_projects(tx: Connection, most: int) -> tuple[str, ...]:
     """Projects of which `most` jobs are in training already; none are full where `most` is 0."""
-    if most == 0:
-        return []
-    training = select(jobs.c.project_id).where(jobs.c.status.in_(TRAINING)).group_by(jobs.c.project_id)
-    return list(tx.execute(training.having(func.count() >= most)).scalars())
+    return tuple(tx.execute(_FULL, {"most": most}).scalars()) if most else ()
 
 
 def position(tx: Connection, job: QueuedJob) -> int | None:
