@@ -37,7 +37,7 @@ class CutOff:
         yield
 
 
-def add(db: Database, name: str, project: str | None = None, *steps: Status) -> QueuedJob:
+def add(db: Database, name: str, project: str = "proj_default", *steps: Status) -> QueuedJob:
     with db.write() as tx:
         store.enqueue(tx, Scope(project), name)
         job = store.get(tx, name)
@@ -242,7 +242,7 @@ def test_one_project_is_first_come_first_served(db: Database) -> None:
 
 
 def test_a_project_has_no_more_in_training_than_it_may(db: Database) -> None:
-    for name, project in (("a0", "a"), ("a1", "a"), ("n0", None), ("n1", None), ("b0", "b")):
+    for name, project in (("a0", "a"), ("a1", "a"), ("n0", "n"), ("n1", "n"), ("b0", "b")):
         add(db, name, project, Status.QUEUED)
     for _ in range(3):
         job = claim(db, project_jobs=1)
