@@ -49,6 +49,7 @@ def create_app(settings: Settings) -> Server:
         PoolSettings(
             threads=settings.cpu_threads,
             loaded_adapters=settings.loaded_adapters,
+            loaded_models=settings.loaded_models,
             concurrent_generations=settings.concurrent_generations,
             log_folder=settings.root / "logs",
         )

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Row, Select, select
 
 from pegbox.errors import NotFound
 from pegbox.queue import store
-from pegbox.queue.states import QueuedJob
+from pegbox.queue.states import QueuedJob, Status, is_final
 from pegbox.storage.paging import Slice, fetch
 from pegbox.storage.tables import checkpoints, events, jobs, tunings
 from pegbox.wire.fine_tuning import CheckpointMetrics, CreateJob, ResolvedHyperparameters
@@ -105,6 +105,13 @@ def saved_checkpoints(tx: Connection, job_id: str) -> list[Checkpoint]:
     """All of a job's, lowest step first."""
     mine = select(checkpoints).where(checkpoints.c.job_id == job_id)
     return [checkpoint(row) for row in tx.execute(mine.order_by(checkpoints.c.step))]
+
+
+def trained_on_by(tx: Connection, model: str) -> str | None:
+    """A job that has not ended and goes on from that tuned model, if there is one."""
+    query = select(jobs.c.id, jobs.c.status).join(tunings, tunings.c.job_id == jobs.c.id)
+    rows = tx.execute(query.where(tunings.c.model == model))
+    return next((row.id for row in rows if not is_final(Status(row.status))), None)
 
 
 def checkpoint(row: Row[Any]) -> Checkpoint:

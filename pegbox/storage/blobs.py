@@ -3,7 +3,7 @@
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -38,15 +38,23 @@ class Blobs:
             out.write(content)
         self.commit(written, key)
 
-    def put_folder(self, key: str, source: Path, names: list[str]) -> None:
-        """Copy the named files of `source` as one folder. A folder already there is left as it is."""
+    def put_folder(self, key: str, source: Path, names: list[str], linked: Collection[str] = ()) -> None:
+        """Copy the named files of `source` as one folder. A folder already there is left as it is.
+
+        Those in `linked` are on the disk for good and never written again: where the file system can, they get a
+        second name instead of a second place. Nothing stays behind where a file is missing.
+        """
         if self.path(key).exists():
             return
         written = self.begin()
         written.mkdir()
-        for name in names:
-            with (source / name).open("rb") as src, synced(written / name) as out:
-                shutil.copyfileobj(src, out, 1 << 20)
+        try:
+            for name in names:
+                if name not in linked or not _link(source / name, written / name):
+                    _copy(source / name, written / name)
+        except OSError:
+            shutil.rmtree(written, ignore_errors=True)
+            raise
         sync_folder(written)
         self.commit(written, key)
 
@@ -56,6 +64,22 @@ class Blobs:
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as src, synced(target) as out:
+        shutil.copyfileobj(src, out, 1 << 20)
+
+
+def _link(source: Path, target: Path) -> bool:
+    """False where the file system has no links, or the two lie on different ones."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

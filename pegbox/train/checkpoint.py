@@ -15,11 +15,10 @@ from safetensors.torch import load_file, save_file
 from pegbox.train import optim
 from pegbox.train.machine import RefusedError
 from pegbox.train.optim import FlatAdapter, FlatModel
-from pegbox.train.rundir import RunDir
+from pegbox.train.rundir import MANIFEST, RunDir
 from pegbox.train.whole import read_whole, write_whole
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
-_MANIFEST = "manifest.json"
 _OPTIMIZER = "state.safetensors"
 _SPARE = 256 * 2**20  # bytes of the disk that a whole model leaves free
 
@@ -128,7 +127,7 @@ def _seal(folder: Path) -> None:
         with path.open("rb") as file:
             manifest[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
-    with (folder / _MANIFEST).open("w", encoding="utf-8") as out:
+    with (folder / MANIFEST).open("w", encoding="utf-8") as out:
         json.dump(manifest, out)
         out.flush()
         os.fsync(out.fileno())
@@ -142,7 +141,7 @@ def _whole(run: RunDir) -> list[Path]:
 
 def _verified(folder: Path) -> bool:
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         for name, digest in manifest.items():
             with (folder / name).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:

@@ -228,7 +228,7 @@ def _shown(metrics: StepMetrics) -> dict[str, object]:
 
 def _first_score(score: Score, recipe: Recipe, *, on: str) -> Note:
     who = "the adapter trained on from" if recipe.adapter_folder else "the base model"
-    who = "the model trained on from" if recipe.base_job and not recipe.adapter_folder else who
+    who = "the model trained on from" if recipe.base_key and not recipe.adapter_folder else who
     which = "valid" if on == "validation" else "train"
     loss, accuracy = score.mean_loss, score.accuracy
     return Note(

@@ -22,7 +22,7 @@ class Recipe:
     base: str  # name in the catalogue
     base_folder: str
     base_fingerprint: str
-    base_job: str | None = None  # the job that made `base_folder`, where that is a whole tuned model
+    base_key: str | None = None  # where the store has `base_folder`, if that is a whole tuned model
     adapter_folder: str | None = None  # train on from this adapter (PEFT format) instead of a fresh one
     weights: str = "adapter"  # what is learnt; or "all" of the base's own
     method: str = "supervised"  # or "dpo"

@@ -21,6 +21,7 @@ from pathlib import Path
 from pegbox.train.attested import Evidence
 from pegbox.train.recipe import Recipe
 
+MANIFEST = "manifest.json"  # of a checkpoint: name and sha256 of every other file
 # What a checkpoint that is a whole model may hold, weights and config first; an adapter's files: adapters.FILES.
 WHOLE_FILES = (
     "model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",

@@ -245,7 +245,15 @@ def test_training_on_begins_with_the_whole_model(new_run: RunMaker) -> None:
     train(first)
     folder = str(max(first.checkpoints.glob("step-*")))
     for weights in ("all", "adapter"):
-        second = new_run(weights, rows(8), rows(8), weights=weights, base_folder=folder, base_job="ftjob-1", n_epochs=1)
+        second = new_run(
+            weights,
+            rows(8),
+            rows(8),
+            weights=weights,
+            base_folder=folder,
+            base_key="adapters/ftjob-1/step-000006",
+            n_epochs=1,
+        )
         train(second)
         start = second.notes()[0][0]
         assert start.data is not None
