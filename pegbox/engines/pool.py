@@ -167,8 +167,9 @@ class TunedEngine:
 
 
 def _log_name(key: str, folder: Path) -> str:
-    """Of a base its folder's; of a whole tuned model also its job's."""
-    return folder.name if "/" not in key or not key.endswith(folder.name) else f"{folder.parent.name}-{folder.name}"
+    """Of a base its folder's; of a whole tuned model its job's, too."""
+    under = f"{folder.parent.name}/{folder.name}"
+    return under.replace("/", "-") if key.endswith(under) else folder.name
 
 
 class Slots:
