@@ -1,6 +1,11 @@
-"""Tuned models: a name each, the base they belong to, and the folder of their weights."""
+"""Tuned models: a name each, the base they belong to, and the folder of their weights.
+
+Most are adapters over a base of the catalogue. One whose job learnt all weights is a whole model; later adapters may
+lie over it, and then its bytes stay for as long as they do, whatever becomes of its name.
+"""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +28,12 @@ class Adapter:
     job_id: str
     format: str  # "chat" or "completion"
     folder: str  # key of the blob
+    model_folder: str | None = None  # key of the whole model that computes; None: the base in the catalogue
+
+    @property
+    def is_whole(self) -> bool:
+        """It brings all its weights, and is no adapter."""
+        return self.model_folder == self.folder
 
 
 class Adapters:
@@ -30,15 +41,24 @@ class Adapters:
         self._db = db
         self._blobs = blobs
 
-    def store(self, source: Path, key: str) -> None:
-        """Bring an adapter's bytes in. It has no name yet; `publish` gives it one."""
-        self._blobs.put_folder(key, source, FILES)
+    def store(self, source: Path, key: str, names: Sequence[str] = FILES, linked: Sequence[str] = ()) -> None:
+        """Bring a tuned model's bytes in. It has no name yet; `publish` gives it one."""
+        self._blobs.put_folder(key, source, list(names), linked)
 
     def publish(
-        self, tx: Connection, scope: Scope, *, name: str, base: str, job_id: str, format_: str, key: str
+        self,
+        tx: Connection,
+        scope: Scope,
+        *,
+        name: str,
+        base: str,
+        job_id: str,
+        format_: str,
+        key: str,
+        model_folder: str | None = None,
     ) -> Adapter:
         """Name stored bytes, in the transaction of whoever announces the name."""
-        adapter = Adapter(name, base, int(time.time()), job_id, format_, key)
+        adapter = Adapter(name, base, int(time.time()), job_id, format_, key, model_folder)
         values = {field: getattr(adapter, field) for field in Adapter.__slots__}
         tx.execute(scope.insert(adapters).values(values))
         return adapter
@@ -67,13 +87,16 @@ class Adapters:
         return self._blobs.path(key)
 
     def delete(self, scope: Scope, adapter: Adapter) -> None:
-        """The name goes first, then the bytes unless another name still stands for them."""
+        """The name goes first, then the bytes unless another name still stands for them or lies over them."""
         with self._blobs.naming():
             with self._db.write() as tx:
                 tx.execute(scope.delete(adapters).where(adapters.c.name == adapter.name))
-                shared = tx.execute(select(adapters.c.name).where(adapters.c.folder == adapter.folder)).first()
-            if shared is None:
-                self._blobs.delete(adapter.folder)
+                keys = {key for key in (adapter.folder, adapter.model_folder) if key}
+                either = adapters.c.folder.in_(keys) | adapters.c.model_folder.in_(keys)
+                query = select(adapters.c.folder, adapters.c.model_folder).where(either)
+                held = {key for row in tx.execute(query) for key in row}
+            for key in keys - held:
+                self._blobs.delete(key)
 
 
 def _adapter(values: "dict[str, object]") -> Adapter:

@@ -53,6 +53,7 @@ class Settings(BaseSettings):
         "auto", pattern=r"^(auto|float32|bfloat16)$", description="what training computes in; auto: what is faster here"
     )
     loaded_adapters: int = Field(8, ge=1, description="adapters kept in the engine's memory")
+    loaded_models: int = Field(2, ge=1, description="whole tuned models in memory at once, beside their bases")
     concurrent_generations: int = Field(64, ge=1, description="chat answers in the making at once; more get 429")
 
     smtp_host: str | None = Field(None, description="mail server; no mail is sent where unset")

@@ -66,7 +66,7 @@ class Shop:
 
     def work_on(self, job_id: str, until: Status) -> Tuning:
         """Let a worker have the queue until the job has that status."""
-        pool = EnginePool(PoolSettings(1, 1, 1, self.settings.root))
+        pool = EnginePool(PoolSettings(1, 1, 1, 1, self.settings.root))
         handle = partial(execute.execute, self.desk, self.settings, pool)
         worker = Worker(self.desk.db, [Status.QUEUED, Status.RUNNING, Status.PAUSING], handle, name="run")
         worker.start()

@@ -435,6 +435,37 @@ def test_put_folder_copies_the_named_files_once(tmp_path: Path) -> None:
     assert not blobs.path("adapters/2").exists()
 
 
+def test_put_folder_links_what_is_never_written_again(tmp_path: Path) -> None:
+    """One place on the disk under two names; the first may go. Where a file is missing nothing stays behind."""
+    blobs = Blobs(tmp_path / "blobs")
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("large", "small"):
+        (source / name).write_text(name)
+    blobs.put_folder("a/b", source, ["large", "small"], linked=["large"])
+    found = blobs.path("a/b")
+    assert (found / "large").stat().st_ino == (source / "large").stat().st_ino
+    assert (found / "small").stat().st_ino != (source / "small").stat().st_ino
+    (source / "large").unlink()
+    assert (found / "large").read_text() == "large"
+    for names in (["large", "small"], ["small", "large"]):
+        with pytest.raises(FileNotFoundError):
+            blobs.put_folder("a/c", source, names, linked=["large"])
+    assert not blobs.path("a/c").exists()
+    assert not list((tmp_path / "blobs" / "incoming").iterdir())
+
+
+def test_where_links_are_refused_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr("pegbox.storage.blobs.os.link", refuse)
+    blobs = Blobs(tmp_path / "blobs")
+    (tmp_path / "large").write_text("large")
+    blobs.put_folder("a", tmp_path, ["large"], linked=["large"])
+    assert (blobs.path("a") / "large").read_text() == "large"
+
+
 def test_delete(tmp_path: Path) -> None:
     blobs = Blobs(tmp_path)
     blobs.put("file-1", b"x")

@@ -40,11 +40,12 @@ class Target:
     """The model that answers."""
 
     name: str  # as the client called it
-    base: str
+    base: str  # what its engine goes by: a base model, or the key of a whole tuned one
     folder: Path
     template: Template
     adapter: AdapterRef | None
     formats: tuple[str, ...]
+    is_tuned_whole: bool = False  # the engine is not a base's
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class Written:
 def find_target(parts: Parts, project: Scope, name: str) -> Target:
     """Raises NotFound in the API's own words."""
     adapter = parts.desk.adapters.find(project, name)
+    if adapter and adapter.model_folder:
+        return _over_whole(parts, adapter, adapter.model_folder)
     resolved = parts.desk.catalog.find(adapter.base if adapter else name)
     if resolved is None:
         raise NotFound(
@@ -78,6 +81,20 @@ def find_target(parts: Parts, project: Scope, name: str) -> Target:
         template=serving_template(folder, resolved.base.created_at),
         adapter=_ref(parts, adapter) if adapter else None,
         formats=(adapter.format,) if adapter else resolved.base.formats,
+    )
+
+
+def _over_whole(parts: Parts, tuned: Adapter, key: str) -> Target:
+    """A whole tuned model, or an adapter over one. Its folder has all that is needed, whatever became of the base."""
+    folder = parts.desk.adapters.folder(key)
+    return Target(
+        name=tuned.name,
+        base=key,
+        folder=folder,
+        template=serving_template(folder, tuned.created_at),
+        adapter=None if tuned.is_whole else _ref(parts, tuned),
+        formats=(tuned.format,),
+        is_tuned_whole=True,
     )
 
 
@@ -129,7 +146,8 @@ def room(target: Target, prompt: list[int], asked: int | None, *, what: str) -> 
 
 
 def engine_of(parts: Parts, target: Target) -> Engine:
-    return parts.pool.get(target.base, target.folder)
+    of = parts.pool.tuned if target.is_tuned_whole else parts.pool.get
+    return of(target.base, target.folder)
 
 
 def answer_whole(

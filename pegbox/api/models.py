@@ -1,10 +1,14 @@
 """/v1/models: base models, their aliases, tuned models and checkpoints."""
 
+from typing import Literal
+
 from pegbox.adapters import Adapter
-from pegbox.api.deps import Project, ServerParts
+from pegbox.api.deps import Parts, Project, ServerParts
 from pegbox.api.router import new_router
 from pegbox.catalog.models import BaseModel
 from pegbox.errors import InvalidRequest, NotFound
+from pegbox.jobs import records
+from pegbox.storage.scope import Scope
 from pegbox.wire import models as wire
 from pegbox.wire.base import Deleted, Page
 
@@ -40,9 +44,26 @@ def delete(name: str, project: Project, parts: ServerParts) -> Deleted:
             code="cannot_delete_base_model",
         )
     adapter = parts.desk.adapters.get(project, name)
+    _refuse_if_trained_on(parts, project, adapter)
     parts.desk.adapters.delete(project, adapter)
-    parts.pool.unload(adapter.base, adapter.name)
+    parts.pool.unload(adapter.model_folder or adapter.base, adapter.name)
+    if adapter.model_folder and not parts.desk.adapters.folder(adapter.model_folder).exists():
+        parts.pool.forget(adapter.model_folder)
     return Deleted(id=name, object="model")
+
+
+def _refuse_if_trained_on(parts: Parts, project: Scope, adapter: Adapter) -> None:
+    """A job that goes on from a whole model computes with its bytes until it ends."""
+    if not adapter.is_whole:
+        return
+    with parts.desk.db.read() as tx:
+        job_id = records.trained_on_by(tx, project, adapter.name)
+    if job_id:
+        raise InvalidRequest(
+            f"{job_id} trains on from {adapter.name}; delete the model when that has ended, or cancel it first.",
+            param="model",
+            code="model_in_use",
+        )
 
 
 @engines.get("")
@@ -64,4 +85,5 @@ def _base(name: str, model: BaseModel) -> wire.Model:
 
 
 def _tuned(adapter: Adapter, organization: str) -> wire.Model:
-    return wire.Model(id=adapter.name, created=adapter.created_at, owned_by=organization)
+    weights: Literal["all"] | None = "all" if adapter.is_whole else None
+    return wire.Model(id=adapter.name, created=adapter.created_at, owned_by=organization, weights=weights)

@@ -16,9 +16,10 @@ from pegbox.cli.progress import TrainingBar
 from pegbox.cli.watch import ENDED, Look, all_events, watch
 from pegbox.errors import CommandFailed
 from pegbox.jobs.methods import METHODS
+from pegbox.jobs.submit import Weights
 from pegbox.queue.states import Status
 from pegbox.wire.base import Page
-from pegbox.wire.fine_tuning import EARLY_STOP_KEY, Checkpoint, Job, JobEvent
+from pegbox.wire.fine_tuning import EARLY_STOP_KEY, WEIGHTS_KEY, Checkpoint, Job, JobEvent
 
 app = typer.Typer(
     name="jobs", help="Fine-tuning jobs.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
@@ -47,6 +48,9 @@ def create(
     early_stop: Annotated[
         int | None, typer.Option(min=1, max=10, help="End after this many epochs without a better validation loss.")
     ] = None,
+    weights: Annotated[
+        Weights, typer.Option(help="adapter: a small addition to the frozen base; all: the base's own weights.")
+    ] = "adapter",
     follow: Follow = False,
 ) -> None:
     """Create a job; local files are uploaded first."""
@@ -64,8 +68,10 @@ def create(
             body["suffix"] = suffix
         if seed is not None:
             body["seed"] = seed
-        if early_stop is not None:
-            body["metadata"] = {EARLY_STOP_KEY: str(early_stop)}
+        wishes = {EARLY_STOP_KEY: str(early_stop) if early_stop else None, WEIGHTS_KEY: weights}
+        metadata = {key: wish for key, wish in wishes.items() if wish not in (None, "adapter")}
+        if metadata:
+            body["metadata"] = metadata
         if hyperparameters or method != _LEARN:
             body["method"] = {"type": method, method: {"hyperparameters": hyperparameters}}
         job = api.post("/fine_tuning/jobs", Job, body)

@@ -77,7 +77,8 @@ def tuned(ctx: typer.Context) -> None:
     if not found:
         screen.note("There are no tuned models yet. Make one with `pegbox jobs create ROWS.jsonl --follow`.")
         return
-    screen.table(("tuned model", "created"), ((model.id, screen.moment(model.created)) for model in found))
+    rows = ((model.id, screen.moment(model.created), model.weights or "adapter") for model in found)
+    screen.table(("tuned model", "created", "weights"), rows)
 
 
 @app.command("delete")

@@ -24,8 +24,10 @@ from pegbox.data.template import Template
 _BATCHES = 24  # drawn to see what rows share
 _STARTUP_SECONDS = 8.0  # to import torch and load the weights
 _SCORING = 1 / 3  # of a trained token's work
-_OPERATIONS = 4  # of a parameter for a trained token: two forward, two backward (base weights get no gradient)
+# Of a parameter for a trained token: two forward, two backward where the base's weights get no gradient, else four.
+_OPERATIONS = {"adapter": 4, "all": 6}
 _EFFICIENCY = 0.45  # of the machine's matrix product
+_STATE = {"adapter": 4, "all": 18}  # bytes a parameter
 _LEARNT_FROM = 50  # of the newest jobs
 # Standard deviations of the logarithm of seconds per unit of work, as guessed before the first job.
 _SPREAD_SAME, _SPREAD_OTHER, _SPREAD_GUESS = 0.2, 0.35, 0.6
@@ -42,6 +44,7 @@ class Timing:
     work: float
     seconds: float  # from the weights being there to the end
     peak_bytes: int  # of the training process
+    weights: str = "adapter"  # what it learnt
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Machine:
     parameters: int
     threads: int
     timings: tuple[Timing, ...] = ()
+    weights: str = "adapter"  # what the job is to learn
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,8 @@ def estimate(load: Load, machine: Machine, *, micro_batch_tokens: int) -> Estima
 
 def _rate(machine: Machine) -> tuple[float, float, int, str]:
     """Seconds a unit of work, its spread, from how many jobs, and that in words."""
-    alike = [t for t in machine.timings if t.threads == machine.threads and t.work > 0 and t.seconds > 0]
+    mine = [t for t in machine.timings if t.threads == machine.threads and t.weights == machine.weights]
+    alike = [t for t in mine if t.work > 0 and t.seconds > 0]
     same = [t for t in alike if t.base == machine.base]
     if same:
         logs = [math.log(t.seconds / t.work) for t in same]
@@ -131,7 +136,7 @@ def _rate(machine: Machine) -> tuple[float, float, int, str]:
         middle, spread = _middle(logs, _SPREAD_OTHER)
         basis = f"Learnt from {_jobs(len(alike))} with other bases on this machine, by their size"
         return math.exp(middle) * machine.parameters, spread, len(alike), basis
-    seconds = _OPERATIONS * machine.parameters / (_EFFICIENCY * matrix_speed())
+    seconds = _OPERATIONS[machine.weights] * machine.parameters / (_EFFICIENCY * matrix_speed())
     basis = "No job has finished on this machine yet: guessed from the model's size and the speed of a matrix product"
     return seconds, _SPREAD_GUESS, 0, basis
 
@@ -149,13 +154,15 @@ def _jobs(n: int) -> str:
 
 
 def _peak(machine: Machine, micro_batch_tokens: int) -> int:
-    """Bytes. A past job with this base knows best; else weights in fp32 and about a megabyte of activations a token
+    """Bytes. A past job with this base knows best; else weights in fp32 (and, where they
+    learn, gradients, moments and a working copy) and about a megabyte of activations a token
     for 135M parameters, growing with layers times width, which is the two-thirds power of the parameters."""
-    same = [t.peak_bytes for t in machine.timings if t.base == machine.base and t.peak_bytes]
+    mine = [t for t in machine.timings if t.base == machine.base and t.weights == machine.weights]
+    same = [t.peak_bytes for t in mine if t.peak_bytes]
     if same:
         return max(same)
     activations = 1.0e6 * (machine.parameters / 135e6) ** (2 / 3) * micro_batch_tokens
-    return int(0.4e9 + 4 * machine.parameters + activations)
+    return int(0.4e9 + _STATE[machine.weights] * machine.parameters + activations)
 
 
 def matrix_speed() -> float:

@@ -37,6 +37,7 @@ def open_pool(settings: Settings) -> EnginePool:
         PoolSettings(
             threads=settings.cpu_threads,
             loaded_adapters=settings.loaded_adapters,
+            loaded_models=settings.loaded_models,
             concurrent_generations=settings.concurrent_generations,
             log_folder=settings.root / "logs",
         )

@@ -17,6 +17,7 @@ from pegbox.jobs import records, room
 from pegbox.jobs.best import choose
 from pegbox.jobs.follow import Follower
 from pegbox.jobs.foresee import TIMINGS
+from pegbox.jobs.made import bring_in, key_of, publish
 from pegbox.jobs.receipt import failure_of, issue, receipt_events
 from pegbox.jobs.records import Tuning
 from pegbox.jobs.submit import Desk
@@ -177,16 +178,20 @@ def _may_try_again(desk: Desk, settings: Settings, tuning: Tuning) -> bool:
 
 
 def _final_key(desk: Desk, tuning: Tuning, run: RunDir) -> str:
-    """Of the adapter that becomes the model: the one that the trainer attests, its last or, stopped early, its best.
+    """Of what becomes the model: the one that the trainer attests, its last or, stopped early, its best.
 
     Its bytes are there, even if somebody has deleted the checkpoint by that name meanwhile.
     """
-    evidence = run.evidence()
-    step = evidence.step if evidence else run.curve()[-1].step
-    key = f"adapters/{tuning.id}/step-{step:06d}"
+    step = _final_step(run)
+    key = key_of(tuning.id, step)
     if not desk.adapters.folder(key).exists():
-        desk.adapters.store(run.checkpoints / f"step-{step:06d}", key)
+        bring_in(desk, run, run.recipe(), step)
     return key
+
+
+def _final_step(run: RunDir) -> int:
+    evidence = run.evidence()
+    return evidence.step if evidence else run.curve()[-1].step
 
 
 def _refuse_failed(desk: Desk, tuning: Tuning, receipt: Receipt) -> None:
@@ -234,8 +239,9 @@ def _learn(desk: Desk, settings: Settings, run: RunDir, result: Result) -> None:
     if base is None or result.resumed or early or not work:
         return
     timing = Timing(
-        recipe.base_fingerprint, base.base.parameters, recipe.threads, work, result.seconds, result.peak_bytes
-    )
+        recipe.base_fingerprint, base.base.parameters, recipe.threads, work, result.seconds, result.peak_bytes,
+        recipe.weights,
+    )  # fmt: skip
     save_timing(settings.root / TIMINGS, timing)
 
 
@@ -265,10 +271,8 @@ def _publish(
         choice = choose(
             records.saved_checkpoints(tx, tuning.scope, job.id), curve[-1], early_stop=recipe.patience is not None
         )
-        key = _final_key(desk, tuning, run)
-        desk.adapters.publish(
-            tx, tuning.scope, name=name, base=recipe.base, job_id=job.id, format_=recipe.format, key=key
-        )
+        _final_key(desk, tuning, run)
+        publish(desk, tx, tuning.scope, recipe, name=name, step=_final_step(run))
         values = {"fine_tuned_model": name, "trained_tokens": trained_tokens, "result_file": results.id}
         row = update(tunings).where(tunings.c.job_id == tuning.id)
         tx.execute(row.values(**values, estimated_finish=None))

@@ -12,6 +12,7 @@ from pegbox import ids
 from pegbox import metrics as counters
 from pegbox.jobs import records
 from pegbox.jobs.best import best
+from pegbox.jobs.made import WHOLE_KEPT, bring_in, publish
 from pegbox.jobs.records import Checkpoint, Tuning
 from pegbox.jobs.submit import Desk
 from pegbox.queue import store
@@ -46,6 +47,7 @@ class Follower:
         self._counted = _Counted(last.step if last else 0, last.trained_tokens if last else 0, time.monotonic())
         self._notes_read = 0
         self._metrics_read = 0
+        self._missed: set[int] = set()  # steps whose checkpoints were dropped before they could be brought in
 
     def pull(self) -> None:
         """Take in what was written since the last time. Raises LostRace if the job is no longer ours."""
@@ -57,7 +59,7 @@ class Follower:
         self._count(metrics)
         saved = [note for note in notes if note.checkpoint and not self._was_told(note)]
         for note in saved:
-            self._desk.adapters.store(self._run.checkpoints / str(note.checkpoint), self._key(note.step))
+            self._bring_in(note)
         with self._desk.db.write() as tx:
             store.hold(tx, self._tuning.job)
             told: list[StepMetrics | Note] = [*metrics, *notes]
@@ -92,6 +94,14 @@ class Follower:
         with self._desk.db.read() as tx:
             return store.was_told(tx, self._tuning.id, note.key)
 
+    def _bring_in(self, note: Note) -> None:
+        try:
+            bring_in(self._desk, self._run, self._recipe, note.step)
+        except FileNotFoundError:  # of whole models the trainer keeps few, and we were not there in time
+            if self._recipe.weights != "all":
+                raise
+            self._missed.add(note.step)
+
     def _tell(self, tx: Connection, item: StepMetrics | Note) -> int:
         """Returns 1 for a step that no earlier attempt came to."""
         if isinstance(item, StepMetrics):
@@ -102,27 +112,19 @@ class Follower:
             store.tell(tx, self._tuning.id, Event(item.key, item.message, data=item.data))
         return 0
 
-    def _key(self, step: int) -> str:
-        return f"adapters/{self._tuning.id}/step-{step:06d}"
-
     def _record_checkpoint(self, tx: Connection, note: Note) -> None:
         """Name a checkpoint, so that users can talk to it from now on."""
         same = (checkpoints.c.job_id == self._tuning.id) & (checkpoints.c.step == note.step)
         told = store.was_told(tx, self._tuning.id, note.key)
         if told or tx.execute(select(checkpoints.c.id).where(same)).first():
             return
+        if note.step in self._missed:
+            store.tell(tx, self._tuning.id, Event(note.key, f"The checkpoint of step {note.step} was not kept"))
+            return
         name = ids.tuned_name(
             self._recipe.base, self._settings.organization, self._tuning.request.suffix, step=note.step
         )
-        self._desk.adapters.publish(
-            tx,
-            self._tuning.scope,
-            name=name,
-            base=self._recipe.base,
-            job_id=self._tuning.id,
-            format_=self._recipe.format,
-            key=self._key(note.step),
-        )
+        publish(self._desk, tx, self._tuning.scope, self._recipe, name=name, step=note.step)
         values = {
             "id": ids.mint("checkpoint"), "job_id": self._tuning.id, "created_at": int(time.time()),
             "step": note.step, "model": name, "metrics": dict(note.data or {}),
@@ -132,12 +134,18 @@ class Follower:
         store.tell(tx, self._tuning.id, Event(note.key, message))
 
     def _superfluous(self, tx: Connection) -> list[Checkpoint]:
-        """All but the newest few and the best by full validation loss."""
+        """All but the newest few and the best by full validation loss; of whole models all but the newest, the best,
+        and one that another job goes on from."""
         known = records.saved_checkpoints(tx, self._tuning.scope, self._tuning.id)
-        kept = {c.id for c in known[-self._settings.keep_checkpoints :]}
+        whole = self._recipe.weights == "all"
+        kept = {c.id for c in known[-(WHOLE_KEPT if whole else self._settings.keep_checkpoints) :]}
         if found := best(known):
             kept.add(found.id)
-        return [c for c in known if c.id not in kept]
+        return [
+            c
+            for c in known
+            if c.id not in kept and not (whole and records.trained_on_by(tx, self._tuning.scope, c.model))
+        ]
 
 
 def step_event(m: StepMetrics) -> Event:

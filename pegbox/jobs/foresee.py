@@ -24,10 +24,10 @@ def held_out(used: int) -> int:
     return min(most, max(least, round(used * _HOLDOUT_SHARE))) if used >= HOLDOUT_FROM else 0
 
 
-def machine(settings: Settings, base: BaseModel) -> Machine:
+def machine(settings: Settings, base: BaseModel, weights: str = "adapter") -> Machine:
     """What is known of that base and this machine."""
     timings = load_timings(settings.root / TIMINGS)
-    return Machine(base.fingerprint, base.parameters, settings.cpu_threads, timings)
+    return Machine(base.fingerprint, base.parameters, settings.cpu_threads, timings, weights)
 
 
 def load(

@@ -30,7 +30,7 @@ from pegbox.data.survey import EMPTY, NAMED_PROBLEMS, UNREADABLE, Survey, Target
 from pegbox.data.views.words import in_file
 from pegbox.errors import JobFailure
 from pegbox.files import File
-from pegbox.jobs import foresee, methods, records, reports
+from pegbox.jobs import foresee, methods, records, reports, submit
 from pegbox.jobs.records import Tuning
 from pegbox.jobs.submit import Desk, patience
 from pegbox.queue import store
@@ -52,9 +52,12 @@ from pegbox.train.recipe import (
 )
 from pegbox.train.rundir import RunDir
 from pegbox.train.sampler import steps_per_epoch
-from pegbox.wire.fine_tuning import EARLY_STOP_KEY, ResolvedHyperparameters
+from pegbox.wire.fine_tuning import EARLY_STOP_KEY, WEIGHTS_KEY, ResolvedHyperparameters
 
 HOLDOUT_KEY = "pegbox.holdout"  # metadata of a job; "off" trains on every row
+# A weight's, at the worst moment: a checkpoint with the optimizer's moments in the making beside the one before, and
+# the weights of the newest that users may ask and of the best.
+_WHOLE_BYTES = 12 + 12 + 4 + 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,9 @@ class Base:
     """What the job tunes."""
 
     model: BaseModel
-    target: Target  # the same, as the data desk sees it
-    adapter_folder: Path | None  # train on from this
+    target: Target  # the same, as the data desk sees it; its folder is where the weights lie
+    adapter_folder: Path | None = None  # train on from this
+    key: str | None = None  # where the store has the folder, if that is a whole tuned model
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ def prepare(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
         tuning = records.find(tx, Scope(job.project_id), job.id)
     assert tuning is not None, "a queued job has its tuning row"
     base = _base(desk, tuning)
+    _see_that_it_fits(base.model, submit.weights(tuning.request), settings)
     beat = _sparsely(lease.beat)
     run = RunDir(settings.root / "runs" / job.id)
     with ExitStack() as stack:
@@ -110,6 +115,7 @@ def prepare(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
         *_finding_events(looked),
         *_holdout_events(training, held),
         *_early_stop_events(tuning, recipe),
+        *_weights_events(recipe, base.model),
         _plan_event(recipe, training, base, expected, share=(training.used - len(held)) / training.used),
         Event("validated", "Files validated, moving job to queued state"),
     ]
@@ -138,8 +144,23 @@ def _base(desk: Desk, tuning: Tuning) -> Base:
         raise JobFailure("model_not_found", f"The model {tuning.model} is no longer here.", param="model")
     target = target_of(resolved)
     if adapter is None:
-        return Base(resolved.base, target, None)
-    return Base(resolved.base, replace(target, formats=(adapter.format,)), desk.adapters.path(adapter))
+        return Base(resolved.base, target)
+    target = replace(target, formats=(adapter.format,))
+    if adapter.model_folder:
+        target = replace(target, folder=desk.adapters.folder(adapter.model_folder))
+    return Base(resolved.base, target, None if adapter.is_whole else desk.adapters.path(adapter), adapter.model_folder)
+
+
+def _see_that_it_fits(model: BaseModel, weights: str, settings: Settings) -> None:
+    """Raises JobFailure where the disk has no room for the whole models that a job with all weights keeps."""
+    needed, free = _WHOLE_BYTES * model.parameters, shutil.disk_usage(settings.root).free
+    if weights == "all" and free < needed:
+        raise JobFailure(
+            "insufficient_disk",
+            f"To learn all {model.parameters:,} weights takes {needed / 1e9:,.1f} GB of disk while it runs, but "
+            f"{free / 1e9:,.1f} GB are free where the data directory is. Free some, take a smaller base, or leave out "
+            f"{WEIGHTS_KEY} to train an adapter.",
+        )
 
 
 def _sources(desk: Desk, tuning: Tuning, stack: ExitStack) -> list[Source]:
@@ -277,7 +298,8 @@ def _resolve(tuning: Tuning, base: Base, training: Survey, held: int, settings: 
     epochs = int(choose("n_epochs", asked.n_epochs, epochs_for(method, training.used)))
     batch = int(choose("batch_size", asked.batch_size, batch_size_for(method, n, epochs)))
     multiplier = choose("learning_rate_multiplier", asked.learning_rate_multiplier, auto_multiplier())
-    rate, reasons["learning_rate"] = learning_rate_for(method, base.model.hidden_size)
+    learns = submit.weights(tuning.request)
+    rate, reasons["learning_rate"] = learning_rate_for(method, base.model.hidden_size, learns)
     beta = choose("beta", asked.beta, auto_beta()) if method == "dpo" else BETA
     return Recipe(
         job_id=tuning.id,
@@ -286,6 +308,8 @@ def _resolve(tuning: Tuning, base: Base, training: Survey, held: int, settings: 
         base_fingerprint=base.model.fingerprint,
         method=method,
         beta=beta,
+        base_key=base.key,
+        weights=learns,
         format="chat" if method == "dpo" else min(training.formats),
         adapter_folder=str(base.adapter_folder) if base.adapter_folder else None,
         seed=tuning.seed,
@@ -356,6 +380,16 @@ def _early_stop_events(tuning: Tuning, recipe: Recipe) -> list[Event]:
     return []
 
 
+def _weights_events(recipe: Recipe, model: BaseModel) -> list[Event]:
+    if recipe.weights == "adapter":
+        return []
+    text = (
+        f"All {model.parameters:,} weights are learnt, not an adapter. Each checkpoint is a whole model "
+        f"({4 * model.parameters / 1e9:,.1f} GB), so only the newest and the best are kept"
+    )
+    return [Event("weights", text, data={"weights": "all", "parameters": model.parameters})]
+
+
 def _finding_events(looked: Looked) -> list[Event]:
     """The gravest findings, a line each, and how many more there are. Bad and cut rows have events of their own."""
     told = []
@@ -383,7 +417,9 @@ def _expect(run: RunDir, recipe: Recipe, looked: Looked, base: Base, settings: S
         holdout=settings.holdout, epochs=recipe.n_epochs, batch_size=recipe.batch_size,
     )  # fmt: skip
     run.expect(load.work)
-    return estimate(load, foresee.machine(settings, base.model), micro_batch_tokens=recipe.micro_batch_tokens)
+    return estimate(
+        load, foresee.machine(settings, base.model, recipe.weights), micro_batch_tokens=recipe.micro_batch_tokens
+    )
 
 
 def _plan_event(recipe: Recipe, training: Survey, base: Base, expected: Estimate, share: float) -> Event:

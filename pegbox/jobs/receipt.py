@@ -18,7 +18,7 @@ from pegbox.receipt.examine import examine
 from pegbox.receipt.record import Check, Receipt
 from pegbox.settings import Settings
 from pegbox.storage.scope import Scope
-from pegbox.train.rundir import RunDir
+from pegbox.train.rundir import WHOLE_FILES, RunDir
 
 CODE = "receipt_failed"
 
@@ -34,17 +34,22 @@ def issue(desk: Desk, pool: EnginePool, tuning: Tuning, run: RunDir, key: str) -
     resolved = desk.catalog.find(recipe.base)
     if resolved is None:
         raise JobFailure("model_not_found", f"The base model {recipe.base} was removed while the job ran.")
-    folder = Path(resolved.base.folder)
-    adapter = desk.adapters.folder(key)
+    began = recipe.base_key or resolved.base.name
+    folder = desk.adapters.folder(recipe.base_key) if recipe.base_key else Path(resolved.base.folder)
+    if recipe.base_key and not folder.exists():
+        raise JobFailure("model_not_found", f"The model {tuning.model} was deleted while the job ran.")
+    made, is_whole = desk.adapters.folder(key), recipe.weights == "all"
+    weights = made / (WHOLE_FILES[0] if is_whole else "adapter_model.safetensors")
     case = Case(
         recipe=recipe,
         evidence=evidence,
         accounts=Accounts.load(run.path),
         rows=sampled_rows(run, evidence, run.lines()),
-        template=serving_template(folder, resolved.base.created_at),
-        engine=lambda: pool.borrow(resolved.base.name, folder),
-        adapter=AdapterRef(f"receipt of {tuning.id}", str(adapter)),
-        adapter_sha256=_sha256(adapter / "adapter_model.safetensors"),
+        template=serving_template(made if is_whole else folder, resolved.base.created_at),
+        engine=lambda: pool.borrow(key, made) if is_whole else pool.borrow(began, folder),
+        adapter=None if is_whole else AdapterRef(f"receipt of {tuning.id}", str(made)),
+        adapter_sha256=_sha256(weights),
+        base_engine=(lambda: pool.borrow(began, folder)) if is_whole else None,
     )
     receipt = examine(case)
     record.save(receipt, run.receipt_path)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Row, Select
 
 from pegbox.errors import NotFound
 from pegbox.queue import store
-from pegbox.queue.states import QueuedJob
+from pegbox.queue.states import QueuedJob, Status, is_final
 from pegbox.storage.paging import Slice, fetch
 from pegbox.storage.scope import Scope
 from pegbox.storage.tables import checkpoints, events, jobs, tunings
@@ -114,6 +114,12 @@ def saved_checkpoints(tx: Connection, scope: Scope, job_id: str) -> list[Checkpo
     """All of a job's, lowest step first."""
     mine = scope.select(checkpoints).where(checkpoints.c.job_id == job_id)
     return [checkpoint(row) for row in tx.execute(mine.order_by(checkpoints.c.step))]
+
+
+def trained_on_by(tx: Connection, scope: Scope, model: str) -> str | None:
+    """A job that has not ended and goes on from that tuned model, if there is one."""
+    rows = tx.execute(_both(scope).where(tunings.c.model == model))
+    return next((row.id for row in rows if not is_final(Status(row.status))), None)
 
 
 def checkpoint(row: Row[Any]) -> Checkpoint:

@@ -4,6 +4,7 @@ that bad data makes a failed job and never a refused request."""
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, cast
 
 from sqlalchemy import insert
 
@@ -21,8 +22,9 @@ from pegbox.queue.store import Event
 from pegbox.storage.db import Database
 from pegbox.storage.scope import Scope
 from pegbox.storage.tables import tunings
-from pegbox.wire.fine_tuning import EARLY_STOP_KEY, CreateJob, ResolvedHyperparameters
+from pegbox.wire.fine_tuning import EARLY_STOP_KEY, WEIGHTS_KEY, CreateJob, ResolvedHyperparameters
 
+Weights = Literal["adapter", "all"]
 _ONCE = Call()
 _MOST_PATIENCE = 10
 
@@ -51,6 +53,7 @@ def create(desk: Desk, scope: Scope, request: CreateJob, call: Call = _ONCE, *, 
     model = _check_model(desk, scope, request)
     _check_method(request)
     patience(request)
+    _check_weights(desk, scope, request)
     _check_file(desk, scope, "training_file", request.training_file)
     if request.validation_file is not None:
         _check_file(desk, scope, "validation_file", request.validation_file)
@@ -97,6 +100,33 @@ def patience(request: CreateJob) -> int | None:
             code="invalid_value",
         )
     return int(wish)
+
+
+def weights(request: CreateJob) -> Weights:
+    """What the job learns: an adapter, or all weights. Raises InvalidRequest for any other wish."""
+    wish = (request.metadata or {}).get(WEIGHTS_KEY, "adapter")
+    if wish not in ("adapter", "all"):
+        raise InvalidRequest(
+            f"Invalid value for 'metadata.{WEIGHTS_KEY}': \"adapter\" (as if left out) learns an adapter over the "
+            'frozen base, "all" learns all weights.',
+            param=f"metadata.{WEIGHTS_KEY}",
+            code="invalid_value",
+        )
+    return cast("Weights", wish)
+
+
+def _check_weights(desk: Desk, scope: Scope, request: CreateJob) -> None:
+    """All weights can't be learnt from an adapter on: the model would be two things at once."""
+    if weights(request) == "adapter":
+        return
+    tuned = desk.adapters.find(scope, request.model)
+    if tuned is not None and not tuned.is_whole:
+        raise InvalidRequest(
+            f"{tuned.name} is an adapter over {tuned.base}, and all weights can't be trained on from an adapter. "
+            f"Leave out 'metadata.{WEIGHTS_KEY}' to train the adapter on, or name {tuned.base} as the model.",
+            param=f"metadata.{WEIGHTS_KEY}",
+            code="invalid_value",
+        )
 
 
 def _unheeded(request: CreateJob) -> list[Event]:

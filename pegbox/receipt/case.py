@@ -82,9 +82,10 @@ class Case:
     accounts: Accounts | None
     rows: Sequence[SampledRow]
     template: Template  # that the server asks with
-    engine: Callable[[], AbstractContextManager[Engine]]  # entering raises EngineError
-    adapter: AdapterRef  # as the engine would load it
-    adapter_sha256: str  # of its bytes in the store
+    engine: Callable[[], AbstractContextManager[Engine]]  # that answers; entering raises EngineError
+    adapter: AdapterRef | None  # as the engine would load it; None where the model is whole
+    adapter_sha256: str  # of its bytes in the store; the weights', where the model is whole
+    base_engine: Callable[[], AbstractContextManager[Engine]] | None = None  # None: it is that of the model, too
 
 
 def sampled_rows(run: RunDir, evidence: Evidence, lines: Sequence[int]) -> list[SampledRow]:

@@ -116,7 +116,7 @@ def learnt(case: Case) -> Check:
     figures = {"rows": found.scored, "before": found.before, "after": found.after}
     if found.before is None or found.after is None:
         return Check(name, "warned", "The loss before or after training is not known.", figures, ran=False)
-    who = "the model trained on from" if case.recipe.adapter_folder else "the base"
+    who = "the model trained on from" if case.recipe.adapter_folder or case.recipe.base_key else "the base"
     where = "held-out rows" if found.scored == "validation" else "training rows (none were held out)"
     text = f"Loss on the {where}: {found.before:.3f} with {who}, {found.after:.3f} after training."
     if found.after > found.before:

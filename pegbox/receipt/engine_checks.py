@@ -1,7 +1,7 @@
 """Checks of the engine: the model that answers is the one that was trained."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pegbox.engines.base import AdapterRef, Engine
 from pegbox.errors import EngineError
@@ -40,21 +40,36 @@ def engine_checks(case: Case) -> list[Check]:
         return _not_run("no row was short enough to be scored")
     try:
         with case.engine() as engine:
-            return _with(engine, case)
+            found = _with(engine, case)
+        if case.base_engine and not isinstance(found, list):  # a whole model's memory is free again
+            with case.base_engine() as engine:
+                found = _with(engine, case, found)
     except EngineError as error:
         return _not_run(f"the engine did not start: {error}")
+    if isinstance(found, list):
+        return found
+    return [engine_agrees(found, case.evidence.dtype), adapter_applied(found, case)]
 
 
-def _with(engine: Engine, case: Case) -> list[Check]:
+def _with(engine: Engine, case: Case, tuned: Scores | None = None) -> Scores | list[Check]:
+    """What an engine says; or, where it fails, the checks. `tuned` is what the model said, if it has an engine of its
+    own and this is the base's."""
     try:
+        if tuned:
+            return replace(tuned, base=list(_of_parts(engine, case, None)))
         scores = _score(engine, case)
-        engine.unload(case.adapter.name)
+        if case.adapter:
+            engine.unload(case.adapter.name)
     except EngineError as error:
         if not getattr(engine, "alive", True):
             return _not_run(f"the engine ended: {error}")
-        text = f"The engine can't answer with the adapter: {error}."
+        text = f"The engine can't answer with the {_what(case)}: {error}."
         return [Check(name, "failed", text, {}, "Report it with the engine's log.") for name in NAMES]
-    return [engine_agrees(scores, case.evidence.dtype), adapter_applied(scores, case)]
+    return scores
+
+
+def _what(case: Case) -> str:
+    return "adapter" if case.adapter else "learnt weights"
 
 
 def _not_run(why: str) -> list[Check]:
@@ -89,20 +104,26 @@ def engine_agrees(scores: Scores, dtype: str) -> Check:
 
 
 def adapter_applied(scores: Scores, case: Case) -> Check:
-    """The engine answers otherwise with the adapter than without, and its bytes are those that were trained."""
+    """The engine answers otherwise with the adapter than without, and its bytes are those that were trained. Of a whole
+    model: otherwise than its base."""
     name = "adapter_applied"
     moved, wanted = _apart(scores.tuned, scores.base), _apart(scores.trainer_tuned, scores.trainer_base)
-    attested = case.evidence.hashes.get("adapter_model.safetensors")
+    what = _what(case)
+    attested = case.evidence.hashes.get("adapter_model.safetensors" if case.adapter else "model.safetensors")
     same = attested == case.adapter_sha256
     figures = {"tokens": len(moved), "largest": max(moved), "trainer_largest": max(wanted), "same_bytes": same}
     if not max(moved) > NOTHING:
-        text = "The engine answers with the adapter exactly as the base does."
+        text = f"The engine answers with the {what} exactly as the base does."
         remedy = _FAULT if max(wanted) > NOTHING else "Nothing was learnt: use a larger learning_rate_multiplier."
         return Check(name, "failed", text, figures, remedy)
     if not same:
         text = "The adapter in the server's store is not the one that the trainer wrote."
+        if not case.adapter:
+            text = "The weights in the server's store are not those that the trainer wrote."
         return Check(name, "failed", text, figures, _FAULT)
     text = f"The adapter moves log-probabilities by up to {max(moved):.2g} nats."
+    if not case.adapter:
+        text = f"The learnt weights, a whole model, move log-probabilities by up to {max(moved):.2g} nats."
     return Check(name, "passed", text, figures)
 
 
@@ -111,7 +132,8 @@ _FAULT = "Look at the data directory's disk, and train again."
 
 def _score(engine: Engine, case: Case) -> Scores:
     parts = [part for row in case.rows for part in row.sample.parts if part.trained]
-    tuned, base = (list(_of_parts(engine, case, adapter)) for adapter in (case.adapter, None))
+    tuned = list(_of_parts(engine, case, case.adapter))
+    base = list(_of_parts(engine, case, None)) if case.base_engine is None else []  # else another's to say
     return Scores(tuned, base, [v for part in parts for v in part.tuned], [v for part in parts for v in part.base])
 
 

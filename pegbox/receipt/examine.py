@@ -25,12 +25,13 @@ def examine(case: Case) -> Receipt:
         data_checks.learnt(case),
     ]
     recipe, evidence = case.recipe, case.evidence
+    began_with = recipe.adapter_folder or recipe.base_key
     return Receipt(
         job_id=recipe.job_id,
         created_at=int(time.time()),
         base=recipe.base,
         base_fingerprint=recipe.base_fingerprint,
-        trained_on_from=Path(recipe.adapter_folder).parent.name if recipe.adapter_folder else None,
+        trained_on_from=Path(began_with).parent.name if began_with else None,
         method=evidence.method,
         step=evidence.step,
         seed=evidence.seed,

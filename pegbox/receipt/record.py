@@ -32,7 +32,7 @@ class Receipt:
     created_at: int  # unix seconds
     base: str
     base_fingerprint: str
-    trained_on_from: str | None  # the job whose adapter this one began with
+    trained_on_from: str | None  # the job whose model this one began with
     method: str
     step: int
     seed: int

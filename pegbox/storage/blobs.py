@@ -13,7 +13,7 @@ import os
 import shutil
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,14 +55,18 @@ class Blobs:
             written.unlink(missing_ok=True)
             raise
 
-    def put_folder(self, key: str, source: Path, names: list[str]) -> None:
-        """Copy the named files of `source` as one folder, with a manifest. A folder already there is left as it is."""
+    def put_folder(self, key: str, source: Path, names: list[str], linked: Collection[str] = ()) -> None:
+        """Copy the named files of `source` as one folder, with a manifest. A folder already there is left as it is.
+
+        Those in `linked` are on the disk for good and never written again: where the file system can, they get a
+        second name instead of a second place. Nothing stays behind where a file is missing.
+        """
         if self.path(key).exists():
             return
         written = self.begin()
         written.mkdir()
         try:
-            digests = {name: _copy(source / name, written / name) for name in names}
+            digests = {name: _bring(source / name, written / name, link=name in linked) for name in names}
             with durable.written(written / MANIFEST, "adapter") as out:
                 out.write(json.dumps(digests).encode())
             durable.sync_folder(written)
@@ -157,6 +161,25 @@ def _copy(source: Path, target: Path) -> str:
             digest.update(chunk)
             out.write(chunk)
     return digest.hexdigest()
+
+
+def _bring(source: Path, target: Path, *, link: bool) -> str:
+    """By a second name or by a copy. Returns the sha256, hexadecimal."""
+    if not link or not _link(source, target):
+        return _copy(source, target)
+    with target.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _link(source: Path, target: Path) -> bool:
+    """False where the file system has no links, or the two lie on different ones."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

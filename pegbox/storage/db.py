@@ -46,7 +46,7 @@ from pegbox.errors import PegboxError
 _OLDEST_SAFE_SQLITE = (3, 51, 3)
 _OLDEST_POSTGRES = 13
 _MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0005"  # the newest migration; a test keeps it true
+HEAD = "0006"  # the newest migration; a test keeps it true
 _WRITER_LOCK = 0x706567  # one number for all pegbox processes of a PostgreSQL database: "peg"
 _PATIENCE_SECONDS = 30
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # in JSON text, and not a backslash before the letters u0000

@@ -1,4 +1,5 @@
-"""Checkpoints: an adapter in PEFT's format and the optimizer's memory, committed by rename, never pickled."""
+"""Checkpoints: an adapter in PEFT's format, or a whole model, and the optimizer's memory; committed by rename, never
+pickled."""
 
 import hashlib
 import json
@@ -13,11 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from pegbox import durable
 from pegbox.train import optim
-from pegbox.train.optim import FlatAdapter
-from pegbox.train.rundir import RunDir
+from pegbox.train.machine import RefusedError
+from pegbox.train.optim import FlatAdapter, FlatModel
+from pegbox.train.rundir import MANIFEST, RunDir
+from pegbox.train.whole import read_whole, write_whole
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
-_MANIFEST = "manifest.json"
+_OPTIMIZER = "state.safetensors"
+_SPARE = 256 * 2**20  # bytes of the disk that a whole model leaves free
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +33,22 @@ class State:
     served: bool  # a checkpoint that users may talk to, not just a snapshot to resume from
 
 
-def save(run: RunDir, state: State, model: PeftModel, adapter: FlatAdapter, optimizer: torch.optim.AdamW) -> None:
-    """Commit a checkpoint and drop the snapshots it makes superfluous."""
+def save(run: RunDir, state: State, model: torch.nn.Module, adapter: FlatAdapter, optimizer: torch.optim.AdamW) -> None:
+    """Commit a checkpoint and drop those it makes superfluous: snapshots; of whole models all but the newest for users
+    and the best.
+
+    Raises RefusedError, with nothing written, where the disk has no room for a whole model.
+    """
+    if isinstance(adapter, FlatModel):
+        _see_that_it_fits(run, adapter)
     target = run.checkpoints / folder_name(state.step)
-    for left in run.checkpoints.glob("incoming-*"):  # only one trainer works here, so it is a dead one's
-        shutil.rmtree(left)
     beside = run.checkpoints / f"incoming-{os.getpid()}"
     beside.mkdir()
-    _write_adapter(beside, model)
-    save_file(optim.state_tensors(optimizer, adapter), beside / "state.safetensors")
+    if isinstance(adapter, FlatModel):
+        write_whole(beside, model, adapter)
+    else:
+        _write_adapter(beside, model)
+    save_file(optim.state_tensors(optimizer, adapter), beside / _OPTIMIZER)
     values = {"step": state.step, "trained_tokens": state.trained_tokens, "served": state.served}
     (beside / "state.json").write_text(json.dumps(values), "utf-8")
     _seal(beside)
@@ -45,6 +56,9 @@ def save(run: RunDir, state: State, model: PeftModel, adapter: FlatAdapter, opti
     if target.exists():  # damaged, or it would have been resumed from
         shutil.rmtree(target)
     durable.rename(beside, target, "checkpoint")
+    if isinstance(adapter, FlatModel):
+        _drop_whole(run, target)
+        return
     for older in _whole(run):
         if older != target and not _state(older).served:
             shutil.rmtree(older)
@@ -57,16 +71,45 @@ def folder_name(step: int) -> str:
 def resume(run: RunDir, adapter: FlatAdapter, optimizer: torch.optim.AdamW) -> State:
     """Take up the newest whole checkpoint, bit for bit; step 0 where there is none."""
     for folder in reversed(_whole(run)):
-        optim.load_state_tensors(optimizer, adapter, load_file(folder / "state.safetensors"))
+        if isinstance(adapter, FlatModel):
+            read_whole(folder, adapter)
+        optim.load_state_tensors(optimizer, adapter, load_file(folder / _OPTIMIZER))
         return _state(folder)
     return State(step=0, trained_tokens=0, served=False)
 
 
 def restore(run: RunDir, step: int, adapter: FlatAdapter) -> None:
     """Set the adapter to what it was after a step that was saved."""
-    tensors = load_file(run.checkpoints / folder_name(step) / "state.safetensors")
+    folder = run.checkpoints / folder_name(step)
+    if isinstance(adapter, FlatModel):
+        read_whole(folder, adapter)
+        return
+    tensors = load_file(folder / _OPTIMIZER)
     adapter.values.copy_(tensors["adapter"])
     adapter.renew()
+
+
+def _see_that_it_fits(run: RunDir, flat: FlatModel) -> None:
+    needed = 3 * flat.values.nbytes + _SPARE  # weights and two moments
+    free = shutil.disk_usage(run.path).free
+    if free < needed:
+        raise RefusedError(
+            "insufficient_disk",
+            f"A checkpoint of all weights takes {needed / 2**30:,.1f} GiB of disk, and {free / 2**30:,.1f} are free "
+            "where the data directory is. Free some and create the job again.",
+        )
+
+
+def _drop_whole(run: RunDir, newest: Path) -> None:
+    """Of those before the newest only what may become the model is kept, and of it only the weights."""
+    older = [folder for folder in sorted(run.checkpoints.glob("step-*")) if folder != newest]
+    served = [folder for folder in older if _state(folder).served]
+    kept = {f"step-{run.best_step() or 0:06d}", *(folder.name for folder in served[-1:] if not _state(newest).served)}
+    for folder in older:
+        if folder in served and folder.name in kept:
+            (folder / _OPTIMIZER).unlink(missing_ok=True)  # it is whole no more, so nobody resumes from it
+        else:
+            shutil.rmtree(folder)
 
 
 def _write_adapter(folder: Path, model: PeftModel) -> None:
@@ -86,7 +129,7 @@ def _seal(folder: Path) -> None:
         with path.open("rb") as file:
             manifest[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
         durable.sync_file(path, "checkpoint")
-    with durable.written(folder / _MANIFEST, "checkpoint") as out:
+    with durable.written(folder / MANIFEST, "checkpoint") as out:
         out.write(json.dumps(manifest).encode())
     durable.sync_folder(folder)
 
@@ -98,7 +141,7 @@ def _whole(run: RunDir) -> list[Path]:
 
 def _verified(folder: Path) -> bool:
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         for name, digest in manifest.items():
             with (folder / name).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:

@@ -5,12 +5,12 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 
 from pegbox import __version__
 from pegbox.data.render import Example, truncate
@@ -20,7 +20,7 @@ from pegbox.data.template import Template, load_template
 from pegbox.train.attested import Counts, Evidence, Part, Sample, Stop
 from pegbox.train.batches import Batch, alone
 from pegbox.train.recipe import Recipe
-from pegbox.train.rundir import RunDir
+from pegbox.train.rundir import WHOLE_FILES, RunDir
 from pegbox.train.samples import Sample as Learnt
 from pegbox.train.scoring import say
 
@@ -29,6 +29,7 @@ SAMPLE_TOKENS = 1_024  # of all sampled rows; one alone may be longer
 STOP_ROWS = 64
 STOP_TOKENS = 2_048
 Cut = Callable[[Sequence[Learnt]], list[Batch]]
+Untuned = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,19 @@ class _File:
 
 
 def gather(
-    run: RunDir, recipe: Recipe, model: PeftModel, cut: Cut, samples: Mapping[str, Sequence[Learnt]], *, step: int
+    run: RunDir,
+    recipe: Recipe,
+    model: torch.nn.Module,
+    cut: Cut,
+    samples: Mapping[str, Sequence[Learnt]],
+    *,
+    step: int,
+    untuned: Untuned,
 ) -> Evidence:
     """Look at the model as it is now, which is as it was saved after `step`; nothing is changed.
 
-    `cut` makes batches as the loop does; `samples` are those of the files "train" and "valid". Of a preference the
-    chosen answer is looked at.
+    Inside `untuned()` it is the base. `cut` makes batches as the loop does; `samples` are those of the files "train"
+    and "valid". Of a preference the chosen answer is looked at.
     """
     began = time.monotonic()
     template = load_template(Path(recipe.base_folder))
@@ -61,8 +69,8 @@ def gather(
         checkpoint=name,
         train=train.counts,
         valid=valid.counts,
-        stop=_stop(model, cut, (valid, train), template, recipe.max_tokens),
-        samples=_samples(model, cut, (valid, train)),
+        stop=_stop(model, untuned, cut, (valid, train), template, recipe.max_tokens),
+        samples=_samples(model, untuned, cut, (valid, train)),
         scored=scored,
         before=before,
         after=after,
@@ -113,7 +121,7 @@ def _rows_of(path: Path, recipe: Recipe, template: Template, examples: Sequence[
 # --- a few rows, token by token ------------------------------------------------------------------------------
 
 
-def _samples(model: PeftModel, cut: Cut, files: Sequence[_File]) -> list[Sample]:
+def _samples(model: torch.nn.Module, untuned: Untuned, cut: Cut, files: Sequence[_File]) -> list[Sample]:
     """Rows spread evenly over the file, short ones first: those held out, then those trained."""
     picked: list[tuple[_File, int, list[Example]]] = []
     budget = SAMPLE_TOKENS
@@ -128,7 +136,7 @@ def _samples(model: PeftModel, cut: Cut, files: Sequence[_File]) -> list[Sample]
             budget -= sizes[row]
     examples = [part for _, _, parts in picked for part in parts]
     tuned = _log_probs(model, cut, examples)
-    with model.disable_adapter():
+    with untuned():
         base = _log_probs(model, cut, examples)
     figures = iter(zip(examples, tuned, base, strict=True))
     return [Sample(file.name, row, [_part(*next(figures)) for _ in parts]) for file, row, parts in picked]
@@ -161,7 +169,7 @@ def _part(example: Example, tuned: list[float], base: list[float]) -> Part:
 
 
 @torch.inference_mode()
-def _log_probs(model: PeftModel, cut: Cut, examples: Sequence[Example]) -> list[list[float]]:
+def _log_probs(model: torch.nn.Module, cut: Cut, examples: Sequence[Example]) -> list[list[float]]:
     """Of each example's trained tokens, in order: batches may share beginnings, so owners say whose each one is."""
     out: list[list[float]] = [[] for _ in examples]
     for batch in cut(alone(examples)):
@@ -173,7 +181,9 @@ def _log_probs(model: PeftModel, cut: Cut, examples: Sequence[Example]) -> list[
 # --- where answers end ---------------------------------------------------------------------------------------
 
 
-def _stop(model: PeftModel, cut: Cut, files: Sequence[_File], template: Template, limit: int) -> Stop:
+def _stop(
+    model: torch.nn.Module, untuned: Untuned, cut: Cut, files: Sequence[_File], template: Template, limit: int
+) -> Stop:
     stops = template.stop_ids
     train = files[-1].examples
     whole = [example for example in train if _end(example, stops, limit) is not None]
@@ -189,7 +199,7 @@ def _stop(model: PeftModel, cut: Cut, files: Sequence[_File], template: Template
             measured += 1
             budget -= sizes[i]
     tuned = _probability(model, cut, asked, measured)
-    with model.disable_adapter():
+    with untuned():
         base = _probability(model, cut, asked, measured)
     labelled = sum(example.tokens[_last(example)] in stops for example in whole)
     return Stop(len(whole), labelled, measured, tuned, base)
@@ -210,7 +220,7 @@ def _last(example: Example) -> int:
     return max((i for i, trained in enumerate(example.trained) if trained), default=0)
 
 
-def _probability(model: PeftModel, cut: Cut, asked: Sequence[Example], places: int) -> float | None:
+def _probability(model: torch.nn.Module, cut: Cut, asked: Sequence[Example], places: int) -> float | None:
     """The mean over the places of the probability that one of the asked tokens stands there."""
     logps = (value for values in _log_probs(model, cut, asked) for value in values)
     return math.fsum(map(math.exp, logps)) / places if places else None
@@ -235,19 +245,19 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def _dtype(model: PeftModel) -> str:
-    """What most of the frozen weights are in: "float32", "bfloat16"."""
+def _dtype(model: torch.nn.Module) -> str:
+    """What most of the frozen weights are in, or of all if none is frozen: "float32", "bfloat16"."""
     sizes: dict[str, int] = {}
-    for parameter in model.parameters():
-        if not parameter.requires_grad:
-            kind = str(parameter.dtype).removeprefix("torch.")
-            sizes[kind] = sizes.get(kind, 0) + parameter.numel()
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    for parameter in frozen or model.parameters():
+        kind = str(parameter.dtype).removeprefix("torch.")
+        sizes[kind] = sizes.get(kind, 0) + parameter.numel()
     return max(sizes, key=sizes.__getitem__, default="float32")
 
 
 def _hashes(run: RunDir, checkpoint: Path, template: Template) -> dict[str, str]:
-    adapter = checkpoint / "adapter_model.safetensors"
-    found = {path.name: path for path in (run.recipe_path, run.train_data, run.valid_data, adapter) if path.exists()}
+    made = (checkpoint / "adapter_model.safetensors", checkpoint / WHOLE_FILES[0])
+    found = {path.name: path for path in (run.recipe_path, run.train_data, run.valid_data, *made) if path.exists()}
     out = {name: sha256(path) for name, path in found.items()}
     return {**out, "chat_template": hashlib.sha256((template.source or "").encode()).hexdigest()}
 

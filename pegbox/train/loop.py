@@ -5,23 +5,27 @@ import random
 import time
 from dataclasses import asdict, replace
 from functools import partial
+from typing import Any
 
 import torch
 
 from pegbox.train import checkpoint, evidence, optim
 from pegbox.train.batches import Batch, micro_batches
 from pegbox.train.checkpoint import State
-from pegbox.train.machine import settle, this_machine
+from pegbox.train.machine import Machine, RefusedError, settle, this_machine
 from pegbox.train.methods import METHODS
 from pegbox.train.methods import base as scores
 from pegbox.train.methods.base import Measured, Method, Score
 from pegbox.train.model import attach_adapter, load_base, trainable
-from pegbox.train.optim import FlatAdapter, learning_rate, make_optimizer
+from pegbox.train.optim import FlatAdapter, FlatModel, learning_rate, make_optimizer
 from pegbox.train.recipe import Recipe
 from pegbox.train.rundir import Note, Result, RowLosses, RunDir, StepMetrics
 from pegbox.train.sampler import examples_of, steps_per_epoch
 from pegbox.train.samples import Sample, read_samples
 from pegbox.train.scoring import find_the_way, say
+from pegbox.train.whole import as_base, load_whole
+
+_RARELY = 20  # snapshots take at most so small a part of the time
 
 
 def train(run: RunDir) -> Result:
@@ -35,16 +39,21 @@ def train(run: RunDir) -> Result:
     torch.use_deterministic_algorithms(recipe.deterministic)
     run.repair()
     machine = this_machine()
-    recipe = settle(recipe, machine)
-    recipe.save(run.recipe_path)
+    try:
+        recipe = settle(recipe, machine)
+        recipe.save(run.recipe_path)
+        return _train(run, recipe, machine)
+    except RefusedError as refused:
+        return Result("failed", 0, 0, code=refused.code, message=str(refused))
 
+
+def _train(run: RunDir, recipe: Recipe, machine: Machine) -> Result:
     # --- data: the same tokens that a chat request will be made of -----------------------------------------
     method = METHODS[recipe.method](recipe)
     samples = {"train": read_samples(run, recipe, valid=False), "valid": read_samples(run, recipe, valid=True)}
 
     # --- model, and where we stand -------------------------------------------------------------------------
-    model = attach_adapter(load_base(recipe.base_folder, recipe.dtype, machine.device), recipe)
-    adapter = FlatAdapter(trainable(model), getattr(torch, recipe.dtype))
+    model, adapter, untuned = _learner(recipe, machine)
     optimizer = make_optimizer(adapter, recipe)
     cut = partial(micro_batches, budget=recipe.micro_batch_tokens, device=machine.device)
     first = samples["train"][: recipe.batch_size]
@@ -72,14 +81,16 @@ def train(run: RunDir) -> Result:
     else:
         run.tell(_first_score(evaluate(held_out or learn), recipe, on="validation" if held_out else "training"))
 
+    snapshot = partial(_snapshot, run)
     started = snapshot_at = time.monotonic()
+    saving = 0.0  # seconds that the last snapshot took: a whole model's takes many
     step = state.step
     ended = state.served and _learns_no_more(run, recipe, epoch_steps)  # it was killed after an early end
     ahead = range(0) if ended else range(step + 1, total + 1)
     for step in ahead:
         if run.stop_requested():
             if step - 1 > state.step:  # nothing learnt is lost: whoever resumes goes on from here
-                checkpoint.save(run, State(step - 1, tokens, served=False), model, adapter, optimizer)
+                snapshot(State(step - 1, tokens, served=False), model, adapter, optimizer)
             return Result("stopped", step - 1, tokens)
 
         # --- one optimizer step: exactly these samples, however they are cut into micro-batches ------------
@@ -117,15 +128,36 @@ def train(run: RunDir) -> Result:
                 text = f"Stopped early: {recipe.patience} epochs brought no better validation loss"
                 run.tell(Note(f"early_stop:{step}", step, text))
                 break
-        elif time.monotonic() - snapshot_at > recipe.snapshot_seconds:
-            checkpoint.save(run, State(step, tokens, served=False), model, adapter, optimizer)
+        elif (waited := time.monotonic() - snapshot_at) > max(recipe.snapshot_seconds, _RARELY * saving):
+            snapshot(State(step, tokens, served=False), model, adapter, optimizer)
+            saving = time.monotonic() - snapshot_at - waited
             snapshot_at = time.monotonic()
 
     # --- what there is to show for it, said of the bytes that were saved -----------------------------------
-    final = _best(run, epoch_steps) if recipe.patience and held_out else step
+    final = (run.best_step() if recipe.patience else None) or step
+    optimizer.state.clear()  # its memory is for looking now
     checkpoint.restore(run, final, adapter)
-    run.attest(evidence.gather(run, recipe, model, cut, samples, step=final))
+    run.attest(evidence.gather(run, recipe, model, cut, samples, step=final, untuned=untuned))
     return Result("succeeded", step, tokens, seconds=time.monotonic() - began, resumed=state.step > 0)
+
+
+def _learner(recipe: Recipe, machine: Machine) -> tuple[torch.nn.Module, FlatAdapter, evidence.Untuned]:
+    """The model, what of it learns, and a way to ask what it said untuned."""
+    dtype = getattr(torch, recipe.dtype)
+    if recipe.weights == "all":
+        whole = load_whole(recipe.base_folder, machine.device)
+        flat = FlatModel(trainable(whole), dtype)
+        return whole, flat, partial(as_base, flat, recipe.base_folder)
+    model = attach_adapter(load_base(recipe.base_folder, recipe.dtype, machine.device), recipe)
+    return model, FlatAdapter(trainable(model), dtype), model.disable_adapter
+
+
+def _snapshot(run: RunDir, state: State, *parts: Any) -> None:
+    """A checkpoint for ourselves. Where the disk has no room, the run goes on without and says so."""
+    try:
+        checkpoint.save(run, state, *parts)
+    except RefusedError as refused:
+        run.tell(Note("no_snapshot", state.step, f"Step {state.step} could not be saved to go on from: {refused}"))
 
 
 @torch.inference_mode()
@@ -141,12 +173,6 @@ def _learns_no_more(run: RunDir, recipe: Recipe, epoch_steps: int) -> bool:
         return False
     ends = [loss for _, loss in _epoch_losses(run, epoch_steps)]
     return len(ends) > recipe.patience and min(ends[-recipe.patience :]) >= min(ends[: -recipe.patience])
-
-
-def _best(run: RunDir, epoch_steps: int) -> int:
-    """The step of the lowest full validation loss, the earliest of equal ones."""
-    found = _epoch_losses(run, epoch_steps)
-    return min(found, key=lambda one: (one[1], one[0]))[0]
 
 
 def _epoch_losses(run: RunDir, epoch_steps: int) -> list[tuple[int, float]]:
@@ -210,6 +236,7 @@ def _shown(metrics: StepMetrics) -> dict[str, object]:
 
 def _first_score(score: Score, recipe: Recipe, *, on: str) -> Note:
     who = "the adapter trained on from" if recipe.adapter_folder else "the base model"
+    who = "the model trained on from" if recipe.base_key and not recipe.adapter_folder else who
     which = "valid" if on == "validation" else "train"
     loss, accuracy = score.mean_loss, score.accuracy
     return Note(

@@ -8,7 +8,6 @@ with as `FlatAdapter` holds them ready, in the base's dtype; what they learn is 
 from typing import Any
 
 import torch
-from peft import PeftModel
 from peft.tuners.lora import Linear
 
 from pegbox.train.optim import FlatAdapter, Piece
@@ -60,7 +59,7 @@ def _add_product(into: torch.Tensor, x: torch.Tensor, y: torch.Tensor, scale: fl
         into.add_(x @ y, alpha=scale)
 
 
-def use_own_linear(model: PeftModel, adapter: FlatAdapter) -> int:
+def use_own_linear(model: torch.nn.Module, adapter: FlatAdapter) -> int:
     """Let every plain LoRA layer compute as above; the others stay as they are. Returns how many do."""
     changed = 0
     for module in model.modules():
@@ -70,7 +69,7 @@ def use_own_linear(model: PeftModel, adapter: FlatAdapter) -> int:
     return changed
 
 
-def use_peft_linear(model: PeftModel) -> None:
+def use_peft_linear(model: torch.nn.Module) -> None:
     """Undo `use_own_linear`."""
     for module in model.modules():
         if isinstance(module, Linear):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, PretrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from pegbox.train.recipe import Recipe
 
@@ -17,6 +17,15 @@ _SECONDS = 0.05  # for each
 _WORTH_IT = 1.3  # bf16 keeps three digits; it must pay
 _SHARE = 0.6  # of free memory that activations may take
 _FEWEST = 512  # tokens
+_STATE_BYTES = {"float32": 16, "bfloat16": 18}  # a learnt weight: master, gradient, two moments; in bf16 a working copy
+
+
+class RefusedError(Exception):
+    """A run that can't begin, or go on, on this machine. The message is the user's, with a remedy."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +41,10 @@ def this_machine() -> Machine:
 
 
 def settle(recipe: Recipe, machine: Machine) -> Recipe:
-    """The recipe with what it leaves to the machine decided. A settled one comes back as it is."""
+    """The recipe with what it leaves to the machine decided. A settled one comes back as it is.
+
+    Raises RefusedError where all weights are to be learnt and what that takes is more than there is.
+    """
     if recipe.settled:
         return recipe
     config = AutoConfig.from_pretrained(recipe.base_folder)
@@ -40,11 +52,31 @@ def settle(recipe: Recipe, machine: Machine) -> Recipe:
     dtype = recipe.dtype
     if dtype == "auto":
         dtype, reasons["dtype"] = _choose_dtype(config, machine)
-    room = int(machine.free_bytes * _SHARE / _bytes_a_token(config, dtype))
+    free = machine.free_bytes
+    if recipe.weights == "all":
+        free -= _state(config, dtype, free)
+    room = int(free * _SHARE / _bytes_a_token(config, dtype))
     most = recipe.micro_batch_tokens if machine.device == "cpu" else max(recipe.micro_batch_tokens, 65_536)
     tokens = max(_FEWEST, min(most, room))
     reasons["micro_batch_tokens"] = f"{machine.free_bytes / 2**30:.1f} GiB of memory were free"
     return replace(recipe, dtype=dtype, micro_batch_tokens=tokens, reasons=reasons, settled=True)
+
+
+def _state(config: PretrainedConfig, dtype: str, free: int) -> int:
+    """Bytes that all weights take while they are learnt. Raises RefusedError if no room is left to compute in."""
+    with torch.device("meta"):
+        weights: int = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+    state = weights * _STATE_BYTES[dtype]
+    least = int(_FEWEST * _bytes_a_token(config, dtype) / _SHARE)
+    if state + least <= free:
+        return state
+    needed, here = (f"{value / 2**30:,.1f} GiB" for value in (state + least, free))
+    raise RefusedError(
+        "insufficient_memory",
+        f"To learn all {weights:,} weights takes at least {needed} of memory ({_STATE_BYTES[dtype]} bytes a weight for "
+        f"values, gradients and the optimizer's two moments, and {least / 2**30:,.1f} GiB to compute in), but {here} "
+        "are free. Leave out pegbox.weights to train an adapter, take a smaller base, or free memory.",
+    )
 
 
 def _choose_dtype(config: PretrainedConfig, machine: Machine) -> tuple[str, str]:

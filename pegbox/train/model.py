@@ -1,4 +1,4 @@
-"""The base model with a LoRA adapter on every linear layer: stock transformers, stock PEFT."""
+"""The base model with a LoRA adapter on every linear layer, or by itself: stock transformers, stock PEFT."""
 
 from pathlib import Path
 
@@ -41,9 +41,14 @@ def attach_adapter(base: torch.nn.Module, recipe: Recipe) -> PeftModel:
     return model
 
 
-def use_trie(model: PeftModel, *, on: bool) -> None:
+def bare(model: torch.nn.Module) -> torch.nn.Module:
+    """Without what PEFT wraps around it; a model that learns all its weights is bare."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def use_trie(model: torch.nn.Module, *, on: bool) -> None:
     """Let the model's layers attend over tries, or by themselves, as transformers chose for them."""
-    config = model.get_base_model().config
+    config = bare(model).config
     if on and not on_trie(model):
         setattr(config, _PLAIN, config._attn_implementation)  # noqa: SLF001 - its only way
         config._attn_implementation = attention.NAME  # noqa: SLF001
@@ -51,27 +56,27 @@ def use_trie(model: PeftModel, *, on: bool) -> None:
         config._attn_implementation = getattr(config, _PLAIN)  # noqa: SLF001
 
 
-def on_trie(model: PeftModel) -> bool:
-    return bool(model.get_base_model().config._attn_implementation == attention.NAME)  # noqa: SLF001
+def on_trie(model: torch.nn.Module) -> bool:
+    return bool(bare(model).config._attn_implementation == attention.NAME)  # noqa: SLF001
 
 
-def body(model: PeftModel) -> torch.nn.Module:
+def body(model: torch.nn.Module) -> torch.nn.Module:
     """All but the head: tokens to hidden states."""
-    base = model.get_base_model()
+    base = bare(model)
     inner: torch.nn.Module = getattr(base, base.base_model_prefix)
     return inner
 
 
-def head(model: PeftModel) -> torch.nn.Linear:
+def head(model: torch.nn.Module) -> torch.nn.Linear:
     """Hidden states to logits. Raises UnfitError where more than a matrix stands between the two."""
-    base = model.get_base_model()
+    base = bare(model)
     found = base.get_output_embeddings()
     if not isinstance(found, torch.nn.Linear):
         raise attention.UnfitError("its head is no plain matrix")
     return found
 
 
-def trainable(model: PeftModel) -> dict[str, torch.nn.Parameter]:
-    """The adapter's tensors by name, in a fixed order."""
+def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The tensors that learn (an adapter's, or all) by name, in a fixed order; tied ones once."""
     named = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
     return dict(sorted(named, key=lambda item: item[0]))

@@ -1,22 +1,25 @@
 """The optimizer and its schedule: AdamW over one flat buffer, linear warm-up, linear decay to zero.
 
 An adapter has hundreds of small matrices. They are views into one buffer, and their gradients into another, so a step,
-a norm, a reset and a checkpoint are each one call.
+a norm, a reset and a checkpoint are each one call. So it is with all weights of a model, where those are learnt.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from pegbox.train.recipe import Recipe
 
 CLIP_NORM = 1.0
+_STRETCH = 1 << 20  # numbers whose squares are summed in one go
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One matrix of an adapter: views into the flat buffers."""
+    """One matrix: views into the flat buffers."""
 
+    master: torch.Tensor  # float32
     working: torch.Tensor  # what is computed with, in the base's dtype
     gradient: torch.Tensor  # float32, summed since the last step
 
@@ -33,17 +36,28 @@ class FlatAdapter:
         self._pieces: dict[int, Piece] = {}
         at = 0
         for p in parameters.values():
-            piece = slice(at, at + p.numel())
-            p.data = self.values[piece].view_as(p)
-            p.grad = self.values.grad[piece].view_as(p)
-            self._pieces[id(p)] = Piece(self.working[piece].view_as(p), p.grad)
+            part = slice(at, at + p.numel())
+            piece = Piece(
+                self.values[part].view_as(p), self.working[part].view_as(p), self.values.grad[part].view_as(p)
+            )
+            self._lend(p, piece)
+            self._pieces[id(p)] = piece
             at += p.numel()
+
+    def _lend(self, parameter: torch.nn.Parameter, piece: Piece) -> None:
+        """An adapter's matrices are the masters; who computes with the working copy asks for the piece."""
+        parameter.data = piece.master
+        parameter.grad = piece.gradient
 
     @property
     def gradient(self) -> torch.Tensor:
         """(P,) summed since the last step."""
         assert self.values.grad is not None, "made with the values, and never given up"
         return self.values.grad
+
+    def norm(self) -> torch.Tensor:
+        """Of the gradient; a scalar."""
+        return self.gradient.norm()
 
     def piece(self, parameter: torch.nn.Parameter) -> Piece:
         """Where one of the parameters lives."""
@@ -55,14 +69,38 @@ class FlatAdapter:
             self.working.copy_(self.values)
 
 
+class FlatModel(FlatAdapter):
+    """The same of all weights of a model. The layers compute with the parameters themselves, so these are the working
+    copy; and where that is not fp32, what a micro-batch gives is added to the fp32 sums as it comes."""
+
+    def _lend(self, parameter: torch.nn.Parameter, piece: Piece) -> None:
+        parameter.data = piece.working
+        if piece.working.dtype == piece.gradient.dtype:
+            parameter.grad = piece.gradient
+        else:
+            parameter.register_post_accumulate_grad_hook(partial(_add_to, piece.gradient))
+
+    def norm(self) -> torch.Tensor:
+        """In stretches: a CPU sums a hundred million squares in fp32 to two digits only."""
+        return torch.stack([part.norm() for part in self.gradient.split(_STRETCH)]).norm()
+
+
+def _add_to(total: torch.Tensor, parameter: torch.Tensor) -> None:
+    assert parameter.grad is not None, "the hook follows its making"
+    total.add_(parameter.grad)
+    parameter.grad = None
+
+
 def make_optimizer(adapter: FlatAdapter, recipe: Recipe) -> torch.optim.AdamW:
-    return torch.optim.AdamW([adapter.values], lr=recipe.learning_rate, weight_decay=0.0)
+    # Fused, it needs no memory beside its own. The adapters of old runs were made without: those go on as they were.
+    fused = True if isinstance(adapter, FlatModel) else None
+    return torch.optim.AdamW([adapter.values], lr=recipe.learning_rate, weight_decay=0.0, fused=fused)
 
 
 def step(optimizer: torch.optim.AdamW, adapter: FlatAdapter, rate: float) -> None:
     """Clip the gradient's norm, move, and begin a new sum."""
     gradient = adapter.gradient
-    gradient.mul_((CLIP_NORM / (gradient.norm() + 1e-6)).clamp(max=1.0))
+    gradient.mul_((CLIP_NORM / (adapter.norm() + 1e-6)).clamp(max=1.0))
     optimizer.param_groups[0]["lr"] = rate
     optimizer.step()
     gradient.zero_()
@@ -77,14 +115,18 @@ def learning_rate(step: int, total: int, recipe: Recipe) -> float:
 
 
 def state_tensors(optimizer: torch.optim.AdamW, adapter: FlatAdapter) -> dict[str, torch.Tensor]:
-    """All that the next step depends on: the adapter, and AdamW's memory of it."""
-    memory = optimizer.state[adapter.values]
-    return {"adapter": adapter.values, **{kind: memory[kind] for kind in ("exp_avg", "exp_avg_sq", "step")}}
+    """All that the next step depends on: the adapter, and AdamW's memory of it. A whole model's weights lie beside."""
+    memory = {kind: optimizer.state[adapter.values][kind] for kind in ("exp_avg", "exp_avg_sq", "step")}
+    return memory if isinstance(adapter, FlatModel) else {"adapter": adapter.values, **memory}
 
 
 def load_state_tensors(optimizer: torch.optim.AdamW, adapter: FlatAdapter, tensors: dict[str, torch.Tensor]) -> None:
-    adapter.values.copy_(tensors["adapter"])
-    adapter.renew()
     place = adapter.values.device
     memory = {kind: tensors[kind].to(place) for kind in ("exp_avg", "exp_avg_sq")}
-    optimizer.state[adapter.values] = {**memory, "step": tensors["step"]}
+    counted = tensors["step"]
+    if isinstance(adapter, FlatModel):
+        counted = counted.to(place)  # where a fused step counts
+    else:
+        adapter.values.copy_(tensors["adapter"])
+        adapter.renew()
+    optimizer.state[adapter.values] = {**memory, "step": counted}

@@ -24,6 +24,13 @@ from pegbox.train.recipe import Recipe
 
 NO_ROOM, DISK_REFUSED = 75, 74  # exit statuses of a trainer that could not write
 JOURNALS = ("events.jsonl", "metrics.jsonl", "rows.jsonl")
+MANIFEST = "manifest.json"  # of a checkpoint: name and sha256 of every other file
+# What a checkpoint that is a whole model may hold, weights and config first; an adapter's files: adapters.FILES.
+WHOLE_FILES = (
+    "model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model",
+    "chat_template.jinja",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +238,11 @@ class RunDir:
     def curve(self) -> list[StepMetrics]:
         """One entry a step, in order. A run that was resumed repeats steps; the last word counts."""
         return [metrics for _, metrics in sorted({m.step: m for m in self.metrics()[0]}.items())]
+
+    def best_step(self) -> int | None:
+        """The step of the lowest full validation loss, the earliest of equal ones; None where nothing is held out."""
+        ends = [(m.full_valid_loss, m.step) for m in self.curve() if m.full_valid_loss is not None]
+        return min(ends)[1] if ends else None
 
     def last_words(self, lines: int = 5) -> str:
         """The end of the trainer's log, for the error of a run that died."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from peft import PeftModel
 
 from pegbox.train.attention import UnfitError
 from pegbox.train.batches import Batch, Pack
@@ -22,7 +21,7 @@ class Said:
     hits: torch.Tensor  # (N,) bool: it was the likeliest token
 
 
-def say(model: PeftModel, batch: Batch) -> Said:
+def say(model: torch.nn.Module, batch: Batch) -> Said:
     """The fast way where the model takes it (`find_the_way`), else transformers' own."""
     ask = _fast if on_trie(model) else _plain
     parts = []
@@ -36,14 +35,14 @@ def say(model: PeftModel, batch: Batch) -> Said:
     return Said(torch.cat([logps for logps, _ in parts]), torch.cat([hits for _, hits in parts]))
 
 
-def _fast(model: PeftModel, pack: Pack, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _fast(model: torch.nn.Module, pack: Pack, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     hidden = body(model)(
         input_ids=pack.tokens, position_ids=pack.positions, use_cache=False, trie=pack.layout
     ).last_hidden_state[0]  # (T, H)
     return log_probs(head(model), hidden.index_select(0, pack.rows), targets)
 
 
-def _plain(model: PeftModel, pack: Pack, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _plain(model: torch.nn.Module, pack: Pack, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     out = model(input_ids=pack.tokens, position_ids=pack.positions, logits_to_keep=pack.rows, use_cache=False)
     logits = out.logits[0].float()  # (n, V)
     hits = logits.detach().argmax(-1) == targets
@@ -51,7 +50,7 @@ def _plain(model: PeftModel, pack: Pack, targets: torch.Tensor) -> tuple[torch.T
 
 
 def find_the_way(
-    model: PeftModel, adapter: FlatAdapter, together: Sequence[Batch], singly: Sequence[Batch]
+    model: torch.nn.Module, adapter: FlatAdapter, together: Sequence[Batch], singly: Sequence[Batch]
 ) -> str | None:
     """Let the model compute the fast way, if it then says the same; both are batches of the same samples.
 
@@ -81,7 +80,7 @@ def _close(difference: torch.Tensor, adapter: FlatAdapter) -> bool:
 
 
 @torch.inference_mode()
-def _in_order(model: PeftModel, batches: Sequence[Batch]) -> torch.Tensor:
+def _in_order(model: torch.nn.Module, batches: Sequence[Batch]) -> torch.Tensor:
     """Of every trained token, in the samples' order, (N,)."""
     logps, places = [], []
     for batch in batches:

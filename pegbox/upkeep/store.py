@@ -53,6 +53,8 @@ def opened(settings: Settings) -> Iterator[Store]:
 def references(tx: Connection) -> References:
     return References(
         files={row.id: row.sha256 for row in tx.execute(select(files.c.id, files.c.sha256))},
-        adapters=frozenset(tx.execute(select(adapters.c.folder)).scalars()),
+        adapters=frozenset(
+            key for row in tx.execute(select(adapters.c.folder, adapters.c.model_folder)) for key in row if key
+        ),
         jobs={row.id: Status(row.status) for row in tx.execute(select(jobs.c.id, jobs.c.status))},
     )

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 from pegbox.wire.base import JSONObject, Request, Response, is_absent
 
 EARLY_STOP_KEY = "pegbox.early_stop"  # metadata of a job: epochs without a better validation loss before it ends
+WEIGHTS_KEY = "pegbox.weights"  # metadata of a job: "adapter", or "all" to learn the base's own weights
 Auto = Literal["auto"]
 
 

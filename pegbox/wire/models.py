@@ -1,8 +1,10 @@
 """The model object."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pegbox.wire.base import Response
+from pydantic import Field
+
+from pegbox.wire.base import Response, is_absent
 
 
 class Model(Response):
@@ -10,6 +12,7 @@ class Model(Response):
     object: Literal["model"] = "model"
     created: int
     owned_by: str
+    weights: Annotated[Literal["all"] | None, Field(exclude_if=is_absent)] = None  # of a tuned model that is whole
 
 
 class Engine(Response):

@@ -23,7 +23,7 @@ class Receipt(Response):
     status: Status  # of the gravest check
     base: str
     base_fingerprint: str
-    trained_on_from: str | None  # the job whose adapter this one began with
+    trained_on_from: str | None  # the job whose model this one began with
     method: str
     step: int
     seed: int

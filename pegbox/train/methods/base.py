@@ -5,7 +5,6 @@ from dataclasses import astuple, dataclass
 from typing import Protocol
 
 import torch
-from peft import PeftModel
 
 from pegbox.train.batches import Batch
 from pegbox.train.rundir import RunDir
@@ -71,7 +70,7 @@ def total(measured: Iterable[Measured]) -> Score:
 
 class Method(Protocol):
     def begin(
-        self, run: RunDir, model: PeftModel, samples: dict[str, list[Sample]], cut: Cut
+        self, run: RunDir, model: torch.nn.Module, samples: dict[str, list[Sample]], cut: Cut
     ) -> dict[str, list[Sample]]:
         """Once, before the first step: the samples of each file ("train", "valid"), with all that the loss needs."""
         ...

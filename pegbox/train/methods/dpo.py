@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from peft import PeftModel
 
 from pegbox import durable
 from pegbox.train import losses
@@ -27,7 +26,7 @@ class Dpo:
     beta: float
 
     def begin(
-        self, run: RunDir, model: PeftModel, samples: dict[str, list[Sample]], cut: Cut
+        self, run: RunDir, model: torch.nn.Module, samples: dict[str, list[Sample]], cut: Cut
     ) -> dict[str, list[Sample]]:
         """With the reference's log-probabilities: kept ones, or worked out now, before the first step."""
         path = run.path / _KEPT
@@ -67,7 +66,7 @@ class Dpo:
 
 
 @torch.inference_mode()
-def _answers(model: PeftModel, samples: Sequence[Sample], cut: Cut) -> list[list[float]]:
+def _answers(model: torch.nn.Module, samples: Sequence[Sample], cut: Cut) -> list[list[float]]:
     """Log-probabilities of each sample's two answers."""
     found: dict[int, list[float]] = {}
     for batch in cut(samples):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from peft import PeftModel
+import torch
 
 from pegbox.train import losses
 from pegbox.train.batches import Batch
@@ -14,7 +14,7 @@ from pegbox.train.scoring import Said
 
 class Supervised:
     def begin(
-        self, run: RunDir, model: PeftModel, samples: dict[str, list[Sample]], cut: Cut
+        self, run: RunDir, model: torch.nn.Module, samples: dict[str, list[Sample]], cut: Cut
     ) -> dict[str, list[Sample]]:
         del run, model, cut
         return samples
