@@ -14,10 +14,13 @@ _STATE_BYTES = 12  # beside it in a checkpoint: the value and the optimizer's tw
 
 def needed(recipe: Recipe, base: BaseModel, keep_checkpoints: int) -> int:
     """Bytes that a run writes at most: a checkpoint an epoch and one in the making, and the adapters that are kept.
+    Of whole models fewer are kept.
 
     An adapter of rank r has at most 2 r / width parameters for each of the base's: that is exact for square layers
     and too much for all others.
     """
+    if recipe.weights == "all":  # the newest and one in the making, and the weights of the best
+        return _REST_BYTES + base.parameters * (2 * (_ADAPTER_BYTES + _STATE_BYTES) + _ADAPTER_BYTES)
     parameters = 2 * recipe.lora_rank * base.parameters // base.hidden_size
     checkpoints = (recipe.n_epochs + 1) * parameters * (_ADAPTER_BYTES + _STATE_BYTES)
     return _REST_BYTES + checkpoints + (keep_checkpoints + 2) * parameters * _ADAPTER_BYTES
