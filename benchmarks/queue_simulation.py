@@ -128,7 +128,7 @@ class World:
     def run(self, steps: int) -> None:
         happenings = (
             (self.create, 4), (self.look, 30), (self.work, 60), (self.die, 2), (self.start, 6), (self.cut, 2),
-            (self.mend, 5), (self.freeze, 1), (self.thaw, 4), (self.ask, 3), (self.kill_process, 1),
+            (self.mend, 5), (self.freeze, 1), (self.thaw, 4), (self.ask, 4), (self.kill_process, 1),
         )  # fmt: skip
         what, weights = zip(*happenings, strict=True)
         for _ in range(steps):
@@ -148,6 +148,10 @@ class World:
                     worker.drop()
 
     def create(self) -> None:
+        if len(self.open) > 40:
+            with self.databases[0].read() as tx:
+                left = tx.execute(select(jobs.c.id).where(jobs.c.finished_at.is_(None)).order_by(jobs.c.seq))
+                self.open = list(left.scalars())
         if len(self.open) > 40:
             return
         self.created += 1
