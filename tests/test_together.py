@@ -117,7 +117,8 @@ def test_a_known_beginning_is_not_computed_again(tiny_model: Path, monkeypatch: 
         prompt = [*beginning, *ending]
         tokens = [d.token for d in engine.stream(generation(prompt, 6)) if d.token is not None]
         assert tokens == alone(tiny_model, prompt, 6)
-    assert [n for n in fed if n != 1] == [62, 3], "then one token each: a whole known prompt still needs its last one"
+    assert [n for n in fed if n != 1] == [62, 3]
+    assert len(fed) == 2 + 4 * 5 + 1, "of five more tokens each, and the last of the prompt that another begins with"
 
 
 def test_memory_of_prompts_is_bounded(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,5 +128,5 @@ def test_memory_of_prompts_is_bounded(tiny_model: Path, monkeypatch: pytest.Monk
         list(engine.stream(generation([first + 3] * 60, 1)))
     kept = engine._prompts._known
     assert 0 < len(kept) < 20
-    assert kept[-1][1][0] == 22, "the newest stay"
-    assert sum(k.nbytes + v.nbytes for _, _, layers in kept for k, v in layers) <= 100_000
+    assert kept[-1].tokens[0] == 22, "the newest stay"
+    assert sum(one.bytes for one in kept) <= 100_000

@@ -2,7 +2,8 @@
 
 One token alone reads all of the model's weights for little arithmetic; eight tokens read them once. A prompt that
 begins as a former one did goes on from what was computed then. Both change an answer's numbers in their last bits
-only; a single generation with a new prompt is computed exactly as transformers would.
+only; a single generation with a new prompt is computed exactly as transformers would, and one with the same prompt as
+before, while that is remembered, from the same numbers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,37 +37,50 @@ class Open:
         return len(self.generation.prompt) + len(self.produced) - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a prompt left in memory."""
+
+    adapter: str | None
+    tokens: list[int]
+    layers: Layers
+    logits: torch.Tensor  # (V,) after its last token
+
+    @property
+    def bytes(self) -> int:
+        sizes: list[int] = [x.nbytes for pair in self.layers for x in pair]
+        return sum(sizes, int(self.logits.nbytes))
+
+
 class Prompts:
-    """What the newest prompts left in memory: keys and values, to begin like prompts with."""
+    """The newest prompts: to answer one again from the same numbers, and to begin those alike with."""
 
     def __init__(self) -> None:
-        self._known: list[tuple[str | None, list[int], Layers]] = []  # oldest use first
+        self._known: list[Known] = []  # oldest use first
 
-    def longest(self, adapter: str | None, prompt: Sequence[int]) -> tuple[int, Layers | None]:
-        """How much of a prompt is known, at most all but its last token, and its layers."""
-        best, at = 0, -1
-        for i, (owner, tokens, _) in enumerate(self._known):
-            if owner == adapter and (same := _in_common(tokens, prompt)) > best:
-                best, at = same, i
-        best = min(best, len(prompt) - 1)
-        if best < _WORTH_IT:
+    def longest(self, adapter: str | None, prompt: Sequence[int]) -> tuple[int, Known | None]:
+        """How much of a prompt is known: all of it where it was one, else all but its last token at most."""
+        best, found = 0, None
+        for one in self._known:
+            same = _in_common(one.tokens, prompt) if one.adapter == adapter else 0
+            if same > best or (found and same == best == len(prompt) == len(one.tokens)):
+                best, found = same, one
+        if found is None or (found.tokens != prompt and min(best, len(prompt) - 1) < _WORTH_IT):
             return 0, None
-        self._known.append(self._known.pop(at))
-        return best, [(k[:, :, :best], v[:, :, :best]) for k, v in self._known[-1][2]]
+        self._known.remove(found)
+        self._known.append(found)
+        return best if found.tokens == prompt else min(best, len(prompt) - 1), found
 
-    def remember(self, adapter: str | None, prompt: list[int], layers: Layers) -> None:
-        self._known = [
-            one for one in self._known if one[0] != adapter or _in_common(one[1], prompt) < len(one[1])
-        ]  # what this one begins with is known through it
-        self._known.append((adapter, prompt, layers))
-        while sum(map(_bytes, self._known)) > _REMEMBERED_BYTES:
+    def remember(self, known: Known) -> None:
+        self._known.append(known)
+        while sum(one.bytes for one in self._known) > _REMEMBERED_BYTES:
             self._known.pop(0)
 
     def clear(self) -> None:
         self._known = []
 
     def forget(self, adapter: str) -> None:
-        self._known = [one for one in self._known if one[0] != adapter]
+        self._known = [one for one in self._known if one.adapter != adapter]
 
 
 class Together:
@@ -141,13 +155,9 @@ class Together:
             return Delta(None, None, "length")
         self._use(wanted.adapter)
         name = wanted.adapter.name if wanted.adapter else None
-        known, layers = self._prompts.longest(name, wanted.prompt)
-        cache = DynamicCache(layers, config=self._model.config)
-        out = self._model(input_ids=torch.tensor([wanted.prompt[known:]]), past_key_values=cache, logits_to_keep=1)
-        plain = all(type(layer) is DynamicLayer for layer in cache.layers)  # others can't be padded, cut or shared
-        if plain:
-            self._prompts.remember(name, wanted.prompt, _layers(cache))
-        delta = self._draw(opened, out.logits[0, -1].float())
+        cache, logits = self._prefill(name, wanted.prompt)
+        plain = _is_plain(cache)
+        delta = self._draw(opened, logits)
         if not delta.finish:
             cohort = self._cohorts.get(name) if plain else None
             if cohort is None:
@@ -155,6 +165,19 @@ class Together:
             else:
                 cohort.admit(key, opened, _layers(cache))
         return delta
+
+    def _prefill(self, name: str | None, prompt: list[int]) -> tuple[DynamicCache, torch.Tensor]:
+        """Keys and values of a prompt, and the logits (V,) after it."""
+        n, known = self._prompts.longest(name, prompt)
+        layers = [(k[:, :, :n], v[:, :, :n]) for k, v in known.layers] if known else None
+        cache = DynamicCache(layers, config=self._model.config)
+        if known and n == len(prompt):
+            return cache, known.logits
+        out = self._model(input_ids=torch.tensor([prompt[n:]]), past_key_values=cache, logits_to_keep=1)
+        logits = out.logits[0, -1].float()  # (V,)
+        if _is_plain(cache):
+            self._prompts.remember(Known(name, prompt, _layers(cache), logits))
+        return cache, logits
 
     def _tidy(self) -> None:
         self._cohorts = {name: cohort for name, cohort in self._cohorts.items() if cohort.rows}
@@ -214,6 +237,11 @@ class Cohort:
         self._cache = DynamicCache(left, config=self._model.config)
 
 
+def _is_plain(cache: DynamicCache) -> bool:
+    """Caches of other kinds (windows, states) can't be padded, cut or shared."""
+    return all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
 def _layers(cache: DynamicCache) -> Layers:
     return [(layer.keys, layer.values) for layer in cache.layers]
 
@@ -229,10 +257,6 @@ def _in_common(a: Sequence[int], b: Sequence[int]) -> int:
         if x != y:
             return i
     return min(len(a), len(b))
-
-
-def _bytes(known: tuple[str | None, list[int], Layers]) -> int:
-    return sum(k.nbytes + v.nbytes for k, v in known[2])
 
 
 def _generator(seed: int | None) -> torch.Generator:
