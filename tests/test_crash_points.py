@@ -25,6 +25,7 @@ from pegbox.adapters import FILES, Adapters
 from pegbox.files import Files
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import Database
+from pegbox.storage.scope import DEFAULT
 
 root = Path(sys.argv[1])
 db, blobs = Database(root / "pegbox.db"), Blobs(root / "blobs")
@@ -36,11 +37,11 @@ def upload(content):
         out.write(content)
         durable.sync(out, "upload")
     sha256 = hashlib.sha256(content).hexdigest()
-    return files.keep(written, filename="x", purpose="fine-tune", sha256=sha256).id
+    return files.keep(DEFAULT, written, filename="x", purpose="fine-tune", sha256=sha256).id
 
 print("kept", upload(b"kept"), flush=True)
 gone = upload(b"deleted")
-files.delete(gone)
+files.delete(DEFAULT, gone)
 print("gone", gone, flush=True)
 source = root / "source"
 source.mkdir()
@@ -48,7 +49,7 @@ for name in FILES:
     (source / name).write_text(name)
 adapters.store(source, "adapters/job/step-1")
 with db.write() as tx:
-    adapters.publish(tx, name="ft:x", base="x", job_id="job", format_="chat", key="adapters/job/step-1")
+    adapters.publish(tx, DEFAULT, name="ft:x", base="x", job_id="job", format_="chat", key="adapters/job/step-1")
 print("named adapters/job/step-1", flush=True)
 """
 POINTS = [
