@@ -19,6 +19,7 @@ from pegbox.files import Files
 from pegbox.queue.states import Status
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import Database
+from pegbox.storage.scope import DEFAULT
 from pegbox.storage.tables import tunings
 from pegbox.train.recipe import Recipe
 from pegbox.train.rundir import RunDir
@@ -77,7 +78,7 @@ def test_an_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             out.write(CONTENT)
             durable.sync(out, "upload")
         sha256 = hashlib.sha256(CONTENT).hexdigest()
-        file = shelf.keep(written, filename="rows.jsonl", purpose="fine-tune", sha256=sha256)
+        file = shelf.keep(DEFAULT, written, filename="rows.jsonl", purpose="fine-tune", sha256=sha256)
         acknowledged = len(tape.moments)
     db.close()
     seen = {"absent": 0, "whole": 0}

@@ -23,6 +23,7 @@ from pegbox.files import File, Files
 from pegbox.settings import Settings
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import Database
+from pegbox.storage.scope import DEFAULT
 from pegbox.storage.tables import jobs
 from pegbox.train.rundir import RunDir
 from pegbox.upkeep.backup import backup, restore
@@ -48,7 +49,7 @@ def keep(store: Store, content: bytes) -> File:
     shelf = Files(store.db, store.blobs)
     file = shelf.put(content, filename="rows.jsonl", purpose="fine-tune")
     with store.db.write() as tx:
-        shelf.record(tx, file)
+        shelf.record(tx, DEFAULT, file)
     return file
 
 
@@ -72,7 +73,9 @@ def add_adapter(store: Store, job_id: str, step: int, *, named: bool) -> str:
     shutil.rmtree(source)
     if named:
         with store.db.write() as tx:
-            shelf.publish(tx, name=f"ft:tiny:{job_id}:{step}", base="tiny", job_id=job_id, format_="chat", key=key)
+            shelf.publish(
+                tx, DEFAULT, name=f"ft:tiny:{job_id}:{step}", base="tiny", job_id=job_id, format_="chat", key=key
+            )
     return key
 
 
@@ -138,7 +141,7 @@ def test_the_collector_waits_for_a_naming_in_flight(store: Store) -> None:
         thread.start()
         assert not collected.wait(0.5)
         with store.db.write() as tx:
-            shelf.record(tx, file)
+            shelf.record(tx, DEFAULT, file)
     thread.join()
     assert found == [NOTHING]
     assert shelf.path(file).read_bytes() == b"about to be acknowledged"
@@ -151,9 +154,9 @@ def test_uploads_while_the_collector_runs_all_stay(store: Store) -> None:
         for i in range(60):
             written = shelf.incoming()
             written.write_bytes(b"%d" % i)
-            kept.append(shelf.keep(written, filename="x", purpose="fine-tune", sha256=""))
+            kept.append(shelf.keep(DEFAULT, written, filename="x", purpose="fine-tune", sha256=""))
             if i % 3 == 0:
-                shelf.delete(kept.pop().id)
+                shelf.delete(DEFAULT, kept.pop().id)
         over.set()
 
     writer = threading.Thread(target=write)
@@ -193,7 +196,7 @@ def test_a_backup_is_one_moment_and_comes_back_whole(store: Store, tmp_path: Pat
     add_job(store, "ftjob-1", "running")
     made = backup(store, tmp_path / "backup")
     assert made.damaged == ()
-    Files(store.db, store.blobs).delete(gone.id)
+    Files(store.db, store.blobs).delete(DEFAULT, gone.id)
     assert list((store.root / "blobs" / "incoming").glob("*/*/")) == [], "its links are gone"
 
     restore(tmp_path / "backup", tmp_path / "again")

@@ -42,6 +42,8 @@ def save(run: RunDir, state: State, model: torch.nn.Module, adapter: FlatAdapter
     if isinstance(adapter, FlatModel):
         _see_that_it_fits(run, adapter)
     target = run.checkpoints / folder_name(state.step)
+    for left in run.checkpoints.glob("incoming-*"):  # only one trainer works here, so it is a dead one's
+        shutil.rmtree(left)
     beside = run.checkpoints / f"incoming-{os.getpid()}"
     beside.mkdir()
     if isinstance(adapter, FlatModel):

@@ -169,7 +169,7 @@ def test_a_use_is_written_once_a_minute(db: Database):
     keys = Keys(db)
     _, value = keys.mint(OPERATOR, DEFAULT, "one", Access.WRITE)
     written = []
-    event.listen(db._writer, "before_cursor_execute", lambda *args: written.append(args[2]))
+    event.listen(db._engines.writer, "before_cursor_execute", lambda *args: written.append(args[2]))
     for _ in range(100):
         key = keys.find(value)
         assert key is not None
