@@ -15,7 +15,7 @@ from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
 from pegbox.storage.db import Database
-from pegbox.storage.tables import metadata
+from pegbox.storage.tables import DEFAULT_PROJECT, metadata
 from pegbox.testing import ServerProcess, free_port
 
 # The same examples at every run, however busy the machine is; HYPOTHESIS_RANDOM=1 looks for new ones.
@@ -39,7 +39,8 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Callable[[], str]]:
-    """A real PostgreSQL server. Call it for the URL of its database, with pegbox's tables and no rows in them."""
+    """A real PostgreSQL server. Call it for the URL of its database, with pegbox's tables and only the rows that are
+    there from the first."""
     found = postgres_server.find()
     if found is None:
         pytest.skip(NO_POSTGRES)
@@ -53,6 +54,8 @@ def postgres() -> Iterator[Callable[[], str]]:
             names = ", ".join(metadata.tables)
             with psycopg.connect(where, autocommit=True) as connection:
                 connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
+                first = "INSERT INTO projects (id, name, created_at) VALUES (%s, 'Default project', 0)"
+                connection.execute(first, [DEFAULT_PROJECT])
             return where
 
         yield empty

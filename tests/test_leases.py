@@ -74,7 +74,7 @@ def test_the_fence_leaves_time_to_kill_in() -> None:
 
 
 def test_a_worker_without_heartbeats_gives_up_before_its_lease_is_over(db: Database) -> None:
-    add(db, "j", None, Status.QUEUED)
+    add(db, "j", "proj_default", Status.QUEUED)
     clock = Clock()
     job = claim(db)
     lease = Lease(CutOff(), job, threading.Event(), clock=clock)
@@ -87,7 +87,7 @@ def test_a_worker_without_heartbeats_gives_up_before_its_lease_is_over(db: Datab
 
 
 def test_a_heartbeat_moves_the_fence_from_when_it_was_asked_for(db: Database) -> None:
-    add(db, "j", None, Status.QUEUED)
+    add(db, "j", "proj_default", Status.QUEUED)
     clock = Clock()
     lease = Lease(db, claim(db), threading.Event(), clock=clock, since=-5.0)
     clock.now = FENCE_SECONDS - 5.1
@@ -101,7 +101,7 @@ def test_a_heartbeat_moves_the_fence_from_when_it_was_asked_for(db: Database) ->
 
 
 def test_an_answer_that_comes_too_late_is_none(db: Database) -> None:
-    add(db, "j", None, Status.QUEUED)
+    add(db, "j", "proj_default", Status.QUEUED)
     clock = Clock()
 
     class Slow:
@@ -117,7 +117,7 @@ def test_an_answer_that_comes_too_late_is_none(db: Database) -> None:
 
 
 def test_the_guard_kills_though_the_worker_hangs(db: Database) -> None:
-    add(db, "j", None, Status.QUEUED)
+    add(db, "j", "proj_default", Status.QUEUED)
     clock, killed = Clock(), threading.Event()
     lease = Lease(db, claim(db), threading.Event(), clock=clock)
     with lease.guarded(killed.set):
@@ -130,7 +130,7 @@ def test_the_guard_kills_though_the_worker_hangs(db: Database) -> None:
 
 
 def test_each_setback_in_a_row_waits_longer(db: Database) -> None:
-    add(db, "j", None, Status.QUEUED)
+    add(db, "j", "proj_default", Status.QUEUED)
     for number, wait in enumerate((*BACK_OFF, BACK_OFF[-1]), start=1):
         with db.write() as tx:
             tx.execute(update(jobs).values(not_before=None))
@@ -149,7 +149,7 @@ def test_each_setback_in_a_row_waits_longer(db: Database) -> None:
 
 
 def test_what_is_given_back_in_order_is_no_setback(db: Database) -> None:
-    add(db, "j", None, Status.QUEUED)
+    add(db, "j", "proj_default", Status.QUEUED)
     for _ in range(20):
         job = claim(db)
         with db.write() as tx:
@@ -158,7 +158,7 @@ def test_what_is_given_back_in_order_is_no_setback(db: Database) -> None:
 
 
 def test_a_lease_that_ran_out_is_a_setback_and_progress_forgets_them(db: Database) -> None:
-    add(db, "j", None, Status.QUEUED)
+    add(db, "j", "proj_default", Status.QUEUED)
     for setbacks in range(3):
         job = claim(db)
         assert job.setbacks == setbacks
@@ -223,7 +223,7 @@ def test_a_project_that_sends_many_does_not_keep_out_one_that_sends_one(db: Data
     taken = [claim(db).id for _ in range(2)]
     for i in range(2):
         add(db, f"b{i}", "b", Status.QUEUED)
-    add(db, "c0", None, Status.QUEUED)
+    add(db, "c0", "proj_default", Status.QUEUED)
     with db.write() as tx:
         for name in taken:
             store.move(tx, store.get(tx, name), Status.RUNNING, keep_lease=True)
@@ -237,7 +237,7 @@ def test_a_project_that_sends_many_does_not_keep_out_one_that_sends_one(db: Data
 
 def test_one_project_is_first_come_first_served(db: Database) -> None:
     for i in range(4):
-        add(db, f"j{i}", None, Status.QUEUED)
+        add(db, f"j{i}", "proj_default", Status.QUEUED)
     assert [claim(db).id for _ in range(4)] == ["j0", "j1", "j2", "j3"]
 
 

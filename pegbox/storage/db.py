@@ -239,6 +239,7 @@ def _postgres_engine(url: URL, isolation: Any, *, pool_size: int, most: int, **o
     try:
         engine = create_engine(
             url,
+            hide_parameters=True,
             isolation_level=isolation,
             pool_size=pool_size,
             max_overflow=most - pool_size,

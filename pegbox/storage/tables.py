@@ -145,10 +145,10 @@ adapters = Table(
     Column("job_id", String, nullable=False),
     Column("format", String, nullable=False),  # "chat" or "completion": what it was trained to answer
     Column("folder", String, nullable=False),  # below the data directory; PEFT format, or a whole model
+    _project(),
     # The folder of the whole model that computes: the row's own, or that of the model its adapter lies over. None: the
     # base's, in the catalogue.
     Column("model_folder", String),
-    _project(),
     Index("adapters_by_project", "project_id", "seq"),
 )
 

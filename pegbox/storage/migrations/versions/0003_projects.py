@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from pegbox import ids
+from pegbox.storage.db import Whole
 
 revision = "0003"
 down_revision = "0002"
@@ -16,7 +17,7 @@ _OLD_KEYS = sa.table("api_keys", *map(sa.column, ("seq", "sha256", "hint", "sour
 
 
 def _seq() -> "sa.Column[int]":
-    return sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True)
+    return sa.Column("seq", Whole, primary_key=True, autoincrement=True)
 
 
 def upgrade() -> None:
@@ -34,7 +35,7 @@ def upgrade() -> None:
         sa.Column("key", sa.String, primary_key=True),
         sa.Column("request_sha256", sa.String, nullable=False),
         sa.Column("job_id", sa.String, sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
-        sa.Column("created_at", sa.Integer, nullable=False),
+        sa.Column("created_at", Whole, nullable=False),
     )
     op.create_index("idempotency_by_age", "idempotency", ["created_at"])
     _projects()
@@ -44,7 +45,7 @@ def upgrade() -> None:
         _seq(),
         sa.Column("id", sa.String, unique=True, nullable=False),
         sa.Column("type", sa.String, nullable=False),
-        sa.Column("effective_at", sa.Integer, nullable=False),
+        sa.Column("effective_at", Whole, nullable=False),
         sa.Column("actor_key", sa.String),
         sa.Column("project_id", sa.String, nullable=False),
         sa.Column("target_id", sa.String, nullable=False),
@@ -59,8 +60,8 @@ def _projects() -> None:
         _seq(),
         sa.Column("id", sa.String, unique=True, nullable=False),
         sa.Column("name", sa.String, nullable=False),
-        sa.Column("created_at", sa.Integer, nullable=False),
-        sa.Column("archived_at", sa.Integer),
+        sa.Column("created_at", Whole, nullable=False),
+        sa.Column("archived_at", Whole),
     )
     op.bulk_insert(projects, [{"id": _DEFAULT, "name": "Default project", "created_at": int(time.time())}])
 
@@ -80,10 +81,10 @@ def _keys() -> None:
         sa.Column("prefix", sa.String, nullable=False),
         sa.Column("hint", sa.String, nullable=False),
         sa.Column("source", sa.String, nullable=False),
-        sa.Column("created_at", sa.Integer, nullable=False),
-        sa.Column("expires_at", sa.Integer),
-        sa.Column("revoked_at", sa.Integer),
-        sa.Column("last_used_at", sa.Integer),
+        sa.Column("created_at", Whole, nullable=False),
+        sa.Column("expires_at", Whole),
+        sa.Column("revoked_at", Whole),
+        sa.Column("last_used_at", Whole),
     )
     op.create_index("keys_by_project", "api_keys", ["project_id", "seq"])
     names = {"settings": "PEGBOX_API_KEY", "minted": "first key"}
@@ -115,7 +116,7 @@ def downgrade() -> None:
         sa.Column("sha256", sa.String, unique=True, nullable=False),
         sa.Column("hint", sa.String, nullable=False),
         sa.Column("source", sa.String, nullable=False),
-        sa.Column("created_at", sa.Integer, nullable=False),
+        sa.Column("created_at", Whole, nullable=False),
     )
     if old:
         op.bulk_insert(keys, [row._asdict() for row in old])

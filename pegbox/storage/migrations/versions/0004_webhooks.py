@@ -5,13 +5,15 @@ import secrets
 import sqlalchemy as sa
 from alembic import op
 
+from pegbox.storage.db import Whole
+
 revision = "0004"
 down_revision = "0003"
 _NEVER = 1e11  # what stood in `not_before` of a mail that was given up lies beyond
 
 
 def _seq() -> "sa.Column[int]":
-    return sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True)
+    return sa.Column("seq", Whole, primary_key=True, autoincrement=True)
 
 
 def upgrade() -> None:
@@ -27,19 +29,19 @@ def upgrade() -> None:
         sa.Column("secret", sa.String, nullable=False),
         sa.Column("old_secret", sa.String),
         sa.Column("old_secret_until", sa.Float),
-        sa.Column("created_at", sa.Integer, nullable=False),
-        sa.Column("updated_at", sa.Integer, nullable=False),
-        sa.Column("disabled_at", sa.Integer),
+        sa.Column("created_at", Whole, nullable=False),
+        sa.Column("updated_at", Whole, nullable=False),
+        sa.Column("disabled_at", Whole),
     )
     op.create_table(
         "deliveries",
         _seq(),
         sa.Column("id", sa.String, unique=True, nullable=False),
-        sa.Column("outbox_seq", sa.Integer, sa.ForeignKey("outbox.seq", ondelete="CASCADE"), nullable=False),
+        sa.Column("outbox_seq", Whole, sa.ForeignKey("outbox.seq", ondelete="CASCADE"), nullable=False),
         sa.Column("endpoint_id", sa.String, sa.ForeignKey("webhook_endpoints.id", ondelete="CASCADE")),
-        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("attempts", Whole, nullable=False),
         sa.Column("not_before", sa.Float),
-        sa.Column("delivered_at", sa.Integer),
+        sa.Column("delivered_at", Whole),
     )
     op.create_index("deliveries_due", "deliveries", ["not_before"])
     op.create_index("deliveries_of_endpoint", "deliveries", ["endpoint_id", "seq"])
@@ -47,9 +49,9 @@ def upgrade() -> None:
         "delivery_attempts",
         _seq(),
         sa.Column("delivery_id", sa.String, sa.ForeignKey("deliveries.id", ondelete="CASCADE"), nullable=False),
-        sa.Column("created_at", sa.Integer, nullable=False),
-        sa.Column("milliseconds", sa.Integer, nullable=False),
-        sa.Column("status_code", sa.Integer),
+        sa.Column("created_at", Whole, nullable=False),
+        sa.Column("milliseconds", Whole, nullable=False),
+        sa.Column("status_code", Whole),
         sa.Column("error", sa.String),
     )
     op.create_index("attempts_of_delivery", "delivery_attempts", ["delivery_id", "seq"])
@@ -64,8 +66,8 @@ def _split_outbox() -> None:
         sa.Column("event_id", sa.String, unique=True, nullable=False),
         sa.Column("job_id", sa.String, nullable=False),
         sa.Column("kind", sa.String, nullable=False),
-        sa.Column("created_at", sa.Integer, nullable=False),
-        sa.Column("routed_at", sa.Integer),
+        sa.Column("created_at", Whole, nullable=False),
+        sa.Column("routed_at", Whole),
     )
     op.create_index("outbox_unrouted", "outbox", ["routed_at", "seq"])
     old = sa.table("old_outbox", *map(sa.column, ("seq", "job_id", "kind", "not_before", "delivered_at")))
@@ -92,9 +94,9 @@ def downgrade() -> None:
         _seq(),
         sa.Column("job_id", sa.String, nullable=False),
         sa.Column("kind", sa.String, nullable=False),
-        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("attempts", Whole, nullable=False),
         sa.Column("not_before", sa.Float, nullable=False),
-        sa.Column("delivered_at", sa.Integer),
+        sa.Column("delivered_at", Whole),
         sa.Column("last_error", sa.String),
     )
     new = sa.table("new_outbox", *map(sa.column, ("seq", "job_id", "kind", "created_at", "routed_at")))
