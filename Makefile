@@ -12,7 +12,7 @@ demo: setup  ## tune a model on 200 tickets and compare it with its base
 	$(BIN)/python examples/demo.py
 
 test: setup $(LEGACY)/done  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile
 
 lint: setup  ## style, types, imports
 	$(BIN)/ruff check .
