@@ -52,8 +52,8 @@ def refused(path: Path, **options: str) -> str:
         ("a.json", '{"a":\n 1}', "json"),
         ("a.dat", '{"a": 1}\n', "jsonl"),
         ("a.jsonl", '[{"a": 1}]', "json"),
-        ("a.csv.gz", gzip.compress(b"a,b\n1,2\n"), "csv"),
-        ("a.gz", gzip.compress(b'{"a": 1}\n'), "jsonl"),
+        ("a.csv.gz", gzip.compress(b"a,b\n1,2\n", mtime=0), "csv"),
+        ("a.gz", gzip.compress(b'{"a": 1}\n', mtime=0), "jsonl"),
         ("a.jsonl", "\ufeff".encode("utf-16-le") + '{"a": 1}\n'.encode("utf-16-le"), "jsonl"),
     ],
 )
@@ -270,7 +270,7 @@ def test_text_is_a_completion_a_line(tmp_path: Path) -> None:
 
 
 def test_a_damaged_gzip_file_is_named(tmp_path: Path) -> None:
-    assert "no whole gzip file" in refused(put(tmp_path, "a.csv.gz", gzip.compress(b"p,c\n1,2\n" * 999)[:-20]))
+    assert "no whole gzip file" in refused(put(tmp_path, "a.csv.gz", gzip.compress(b"p,c\n1,2\n" * 999, mtime=0)[:-20]))
 
 
 # --- Excel ---------------------------------------------------------------------------------------------------
