@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,13 @@ __all__ = ["free_port"]  # tests take it from here
 def pytest_report_header() -> str:
     found = postgres_server.find()
     return f"postgres: {postgres_server.version(found)}, {found.origin}" if found else f"postgres: {NO_POSTGRES}"
+
+
+@pytest.fixture(autouse=True)
+def floats_as_hypothesis_wants_them() -> None:
+    """A trainer that ran in this process let its smallest numbers be zero."""
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Webhooks, from a job's end to the stock client's `unwrap`, against a real receiver."""
 
+import json
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ from pegbox.settings import Settings
 from pegbox.storage import db as db_module
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import Database
-from pegbox.storage.scope import DEFAULT
+from pegbox.storage.scope import DEFAULT, Scope
 from pegbox.storage.tables import deliveries, webhook_endpoints
 from pegbox.storage.tables import outbox as outbox_table
 from pegbox.wire.webhooks import CreateEndpoint, UpdateEndpoint
@@ -275,9 +276,9 @@ def wish(receiver: Receiver, **changed: object) -> CreateEndpoint:
     return CreateEndpoint(**{"name": "n", "url": receiver.url(), "event_types": ENDED, **changed})
 
 
-def end(desk: Desk, name: str) -> None:
+def end(desk: Desk, name: str, scope: Scope = DEFAULT) -> None:
     with desk.db.write() as tx:
-        store.enqueue(tx, DEFAULT, name)
+        store.enqueue(tx, scope, name)
         job = store.get(tx, name)
         assert job is not None
         store.move(tx, job, Status.CANCELLED)
@@ -287,9 +288,9 @@ def test_a_receiver_that_hangs_holds_up_nobody_else(
     desk: Desk, receiver: Receiver, deliverer: Callable[..., Deliverer]
 ):
     receiver.answers = [lambda c: c.recv(1)] * 3
-    endpoints.create(desk.db, None, wish(receiver))
+    endpoints.create(desk.db, DEFAULT, wish(receiver))
     with receiving() as quick:
-        endpoints.create(desk.db, None, wish(quick))
+        endpoints.create(desk.db, DEFAULT, wish(quick))
         for i in range(3):
             end(desk, f"j{i}")
         deliverer()
@@ -301,7 +302,7 @@ def test_it_is_given_up_after_the_last_attempt(
     desk: Desk, receiver: Receiver, deliverer: Callable[..., Deliverer]
 ) -> None:
     receiver.answers = [status(500)] * 3
-    made = endpoints.create(desk.db, None, wish(receiver))
+    made = endpoints.create(desk.db, DEFAULT, wish(receiver))
     end(desk, "j")
     deliverer(0.01, 0.01)
 
@@ -312,54 +313,78 @@ def test_it_is_given_up_after_the_last_attempt(
     receiver.wait(3)
     wait_for(lambda: len(told().attempts) == 3, "the log")
     assert (told().delivered, told().next_attempt_at) == (False, None)
-    assert endpoints.get(desk.db, None, made.id).enabled
+    assert endpoints.get(desk.db, DEFAULT, made.id).enabled
+
+
+THEIRS = Scope("proj_b")
+
+
+def test_an_ending_is_told_to_its_project_and_to_no_other(
+    desk: Desk, receiver: Receiver, deliverer: Callable[..., Deliverer]
+) -> None:
+    endpoints.create(desk.db, DEFAULT, wish(receiver))
+    with receiving() as theirs:
+        endpoints.create(desk.db, THEIRS, wish(theirs))
+        end(desk, "of_ours")
+        end(desk, "of_theirs", THEIRS)
+        deliverer()
+        receiver.wait(1)
+        theirs.wait(1)
+        wait_for(lambda: not desk_has_work(desk), "all deliveries")
+        assert [json.loads(told.body)["data"]["id"] for told in receiver.got] == ["of_ours"]
+        assert [json.loads(told.body)["data"]["id"] for told in theirs.got] == ["of_theirs"]
+
+
+def desk_has_work(desk: Desk) -> bool:
+    with desk.db.read() as tx:
+        waiting = select(deliveries.c.id).where(deliveries.c.delivered_at.is_(None))
+        return tx.execute(waiting).first() is not None
 
 
 def test_endpoints_hear_of_their_own_project_only(desk: Desk, receiver: Receiver) -> None:
-    """The column is there; what a job's project is, `notify.deliver.project_of` says."""
-    mine = endpoints.create(desk.db, None, wish(receiver))
-    other = endpoints.create(desk.db, "proj_b", wish(receiver))
+    mine = endpoints.create(desk.db, DEFAULT, wish(receiver))
+    other = endpoints.create(desk.db, THEIRS, wish(receiver))
     ending = outbox.Ending(1, "evt_1", "j", Status.FAILED, 1)
     with desk.db.read() as tx:
-        assert endpoints.listeners(tx, ending, None) == [mine.id]
-        assert endpoints.listeners(tx, ending, "proj_b") == [other.id]
+        assert endpoints.listeners(tx, ending, DEFAULT) == [mine.id]
+        assert endpoints.listeners(tx, ending, THEIRS) == [other.id]
     for act in (
-        lambda: endpoints.get(desk.db, None, other.id),
-        lambda: endpoints.change(desk.db, None, other.id, UpdateEndpoint(name="x")),
-        lambda: endpoints.rotate(desk.db, None, other.id, keep_old=False),
-        lambda: endpoints.remove(desk.db, None, other.id),
+        lambda: endpoints.get(desk.db, DEFAULT, other.id),
+        lambda: endpoints.change(desk.db, DEFAULT, other.id, UpdateEndpoint(name="x")),
+        lambda: endpoints.rotate(desk.db, DEFAULT, other.id, keep_old=False),
+        lambda: endpoints.remove(desk.db, DEFAULT, other.id),
     ):
         with pytest.raises(NotFound):
             act()
-    assert [e.id for e in endpoints.list_endpoints(desk.db, None, after=None, limit=10).items] == [mine.id]
-    assert endpoints.get(desk.db, "proj_b", other.id).name == "n"
+    assert [e.id for e in endpoints.list_endpoints(desk.db, DEFAULT, after=None, limit=10).items] == [mine.id]
+    assert endpoints.get(desk.db, THEIRS, other.id).name == "n"
 
 
 def test_an_old_secret_ends_after_a_day(desk: Desk, receiver: Receiver) -> None:
-    made = endpoints.create(desk.db, None, wish(receiver))
-    assert len(endpoints.rotate(desk.db, None, made.id, keep_old=True).secrets) == 2
+    made = endpoints.create(desk.db, DEFAULT, wish(receiver))
+    assert len(endpoints.rotate(desk.db, DEFAULT, made.id, keep_old=True).secrets) == 2
     with desk.db.write() as tx:
         until = tx.execute(select(webhook_endpoints.c.old_secret_until)).scalar_one()
         assert 24 * 3600 - 60 < until - time.time() <= 24 * 3600
         tx.execute(update(webhook_endpoints).values(old_secret_until=time.time() - 1))
-    assert len(endpoints.get(desk.db, None, made.id).secrets) == 1
+    assert len(endpoints.get(desk.db, DEFAULT, made.id).secrets) == 1
 
 
 def test_a_deleted_endpoint_takes_its_deliveries_with_it(desk: Desk, receiver: Receiver) -> None:
-    made = endpoints.create(desk.db, None, wish(receiver))
+    made = endpoints.create(desk.db, DEFAULT, wish(receiver))
     end(desk, "j")
-    outbox.route(desk.db, lambda tx, ending: endpoints.listeners(tx, ending, None))
-    endpoints.remove(desk.db, None, made.id)
+    outbox.route(desk.db, lambda tx, ending: endpoints.listeners(tx, ending, DEFAULT))
+    endpoints.remove(desk.db, DEFAULT, made.id)
     with desk.db.read() as tx:
         assert tx.execute(select(deliveries)).all() == []
 
 
 def test_unchanged_updates_leave_the_time_alone(desk: Desk, receiver: Receiver) -> None:
-    made = endpoints.create(desk.db, None, wish(receiver))
+    made = endpoints.create(desk.db, DEFAULT, wish(receiver))
     with desk.db.write() as tx:
         tx.execute(update(webhook_endpoints).values(updated_at=5))
-    assert endpoints.change(desk.db, None, made.id, UpdateEndpoint(name="n", event_types=ENDED)).updated_at == 5
-    assert endpoints.change(desk.db, None, made.id, UpdateEndpoint(name="m")).updated_at > 5
+    assert endpoints.change(desk.db, DEFAULT, made.id, UpdateEndpoint(name="n", event_types=ENDED)).updated_at == 5
+    assert endpoints.change(desk.db, DEFAULT, made.id, UpdateEndpoint(name="m")).updated_at > 5
 
 
 def test_the_signature_by_hand() -> None:

@@ -78,7 +78,7 @@ def test_a_whole_model_answers(server: Server, client: OpenAI, succeeded, tiny_m
     folder = server.data_dir / "blobs" / "adapters" / succeeded.id / "step-000009"
     names = {path.name for path in folder.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"} <= names
-    assert not {"state.safetensors", "state.json", "manifest.json", "adapter_config.json"} & names
+    assert not {"state.safetensors", "state.json", "adapter_config.json"} & names
     tokenizer = AutoTokenizer.from_pretrained(folder)
     asked = [*ASKED, {"role": "user", "content": "Which?"}]
     prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
