@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import schemathesis
 from conftest import KEY, Server
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
 
 from pegbox.api.app import all_routes, make_api
 from pegbox.api.openapi import describe
@@ -22,9 +23,19 @@ def fuzzed(tiny_catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     server.close()
 
 
-@schema.parametrize()
-@settings(max_examples=12, suppress_health_check=list(HealthCheck))
-def test_no_request_breaks_the_server(case: schemathesis.Case, fuzzed: Server):
-    case.call_and_validate(
-        base_url=fuzzed.root_url, headers={"authorization": f"Bearer {KEY}"}, checks=[not_a_server_error], timeout=60
-    )
+OPERATIONS = {operation.label: operation for found in schema.get_all_operations() if (operation := found.ok())}
+
+
+@pytest.mark.parametrize("label", sorted(OPERATIONS))
+def test_no_request_breaks_the_server(label: str, fuzzed: Server):
+    legal, illegal = (OPERATIONS[label].as_strategy(mode) for mode in GenerationMode)
+
+    @given(case=legal | illegal)
+    @settings(max_examples=12, suppress_health_check=list(HealthCheck), deadline=None)
+    def send(case: schemathesis.Case) -> None:
+        case.call_and_validate(
+            base_url=fuzzed.root_url, headers={"authorization": f"Bearer {KEY}"}, checks=[not_a_server_error],
+            timeout=60,
+        )  # fmt: skip
+
+    send()
