@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/load.py [--seconds 10] [--training]
 
 Needs `wrk` (Debian: `apt-get install wrk`). Server and clients share this machine's cores. Reads and creates go through
-HTTP with a key; a create is acknowledged when its row is synced to disk. The created jobs are checked by the server's
-worker meanwhile, as in life. With `--training` the same is measured once more while a job trains on the default base
+HTTP with a key; a create is acknowledged when its row is synced to disk. This server works on no jobs
+(`PEGBOX_WORK_JOBS=false`). With `--training` the same is measured once more while a job trains on the default base
 (`pegbox models pull`); both are printed.
 """
 
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def through_http(folder: Path, seconds: int, *, training: bool) -> dict[str, object]:
-    with ServerProcess(folder / "data", KEY) as server:
+    with ServerProcess(folder / "data", KEY, {} if training else {"PEGBOX_WORK_JOBS": "false"}) as server:
         client = OpenAI(base_url=server.base_url, api_key=KEY)
         file = client.files.create(file=("rows.jsonl", _rows(2_000 if training else 10)), purpose="fine-tune")
         job = client.fine_tuning.jobs.create(model=MODEL, training_file=file.id)
@@ -167,7 +167,7 @@ def claims(folder: Path) -> dict[str, object]:
     def work() -> None:
         for _ in range(CLAIMS // 2):
             began = time.perf_counter()
-            assert store.claim(db, {Status.QUEUED}) is not None
+            assert store.claim(db, (Status.QUEUED,)) is not None
             took.append((time.perf_counter() - began) * 1000)
 
     threads = [threading.Thread(target=work) for _ in range(2)]
