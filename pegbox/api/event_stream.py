@@ -81,12 +81,11 @@ class Feed:
             self._looking = None
 
     async def _look(self) -> None:
-        # Rows may become visible a little out of order, where several processes write: look back one look further.
-        before = latest = await to_thread.run_sync(self._latest)
+        latest = await to_thread.run_sync(self._latest)
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            told = await to_thread.run_sync(self._told_since, before)
-            before, latest = latest, max([latest, *told.values()])
+            told = await to_thread.run_sync(self._told_since, latest)  # no row gets a lower number later: storage/db.py
+            latest = max([latest, *told.values()])
             for job_id in self._bells.keys() if self._drain.begun else told.keys() & self._bells.keys():
                 for bell in self._bells[job_id]:
                     bell.set()

@@ -6,7 +6,6 @@ A fine-tune is a fine-tuning job seen through that API: the same ids, so either 
 from typing import Annotated, Literal, TypeVar
 
 from fastapi import Depends, Response
-from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
 from pegbox.api import files, models
@@ -79,13 +78,14 @@ def cancel(job_id: str, project: Project, parts: ServerParts) -> wire.FineTuneWi
 
 
 @router.get("/{job_id}/events", response_model=wire.FineTuneEvents)
-def list_events(job_id: str, project: Project, parts: ServerParts, stream: bool = False) -> Response:
+def list_events(
+    job_id: str, project: Project, parts: ServerParts, stream: bool = False
+) -> wire.FineTuneEvents | Response:
     submit.get(parts.desk, project, job_id)
     if stream:
         return respond(parts.feed, project, job_id, _event)
     with parts.desk.db.read() as tx:
-        told = wire.FineTuneEvents(data=_events(tx, project, job_id))
-    return JSONResponse(told.model_dump())
+        return wire.FineTuneEvents(data=_events(tx, project, job_id))
 
 
 @router.delete("/{name:path}")
@@ -139,7 +139,7 @@ def _number(value: N | Literal["auto"]) -> N | None:
 
 
 def _files(parts: Parts, scope: Scope, file_id: str | None) -> list[File]:
-    """None if it was deleted since."""
+    """The one file as the list that this API has; empty if it was deleted since."""
     found = parts.desk.files.find(scope, file_id) if file_id else None
     return [files.to_wire(found)] if found else []
 

@@ -5,9 +5,10 @@ OpenAI has keys made in the browser; here they are made by `POST …/api_keys`, 
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 
 from pegbox.api.deps import Asker, Paging, ServerParts, body, page, paging
+from pegbox.api.router import new_router
 from pegbox.auth import audit
 from pegbox.auth.access import Access
 from pegbox.auth.audit import Entry
@@ -17,7 +18,7 @@ from pegbox.storage.paging import Slice
 from pegbox.wire import organization as wire
 from pegbox.wire.base import Page
 
-router = APIRouter(prefix="/v1/organization")
+router = new_router("/v1/organization")
 Pages = Annotated[Paging, Depends(paging(20, most=100))]
 
 

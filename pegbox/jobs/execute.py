@@ -67,7 +67,7 @@ def execute(desk: Desk, settings: Settings, pool: EnginePool, job: QueuedJob, le
             _follow(child, follower, lease)
         if exposed := child.exposure():
             log.warning("%s: its process could reach the network: %s", job.id, exposed)
-        _conclude(desk, settings, pool, tuning, run, child.poll(), lease)
+        _finish(desk, settings, pool, tuning, run, child.poll(), lease)
     except (Setback, LostRace, *UNREACHABLE):
         _tidy_ended(desk, job, run)
         raise
@@ -95,7 +95,7 @@ def _take(desk: Desk, settings: Settings, job: QueuedJob) -> tuple[Tuning, RunDi
     return tuning, run
 
 
-def _conclude(
+def _finish(
     desk: Desk, settings: Settings, pool: EnginePool, tuning: Tuning, run: RunDir, exit_status: int | None, lease: Lease
 ) -> None:
     """What comes after the child. A server that is ending leaves the job as it is; the next start goes on with it."""

@@ -29,9 +29,7 @@ class _Head(torch.autograd.Function):  # type: ignore[misc]
         learns = ctx.needs_input_grad[0]
         logps, hits = hidden.new_empty(len(hidden), dtype=torch.float32), torch.empty_like(targets, dtype=torch.bool)
         pull = torch.empty_like(hidden) if learns else hidden.new_empty(0)  # (N, H): d logp / d hidden
-        tile = max(1, TILE_BYTES // (4 * weight.shape[0]))
-        for start in range(0, len(hidden), tile):
-            part = slice(start, start + tile)
+        for part in _tiles(hidden, weight):
             wanted = targets[part, None]  # (n, 1)
             logits = torch.nn.functional.linear(hidden[part], weight, bias).float()  # (n, V)
             highest, likeliest = logits.max(-1, keepdim=True)  # (n, 1)
