@@ -27,7 +27,7 @@ def _answering(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     def answer(*args: Any, **kwargs: Any) -> Any:
         found = endpoint(*args, **kwargs)
         if isinstance(found, BaseModel):
-            return Response(found.__pydantic_serializer__.to_json(found), media_type="application/json")
+            return Response(found.__pydantic_serializer__.to_json(found, by_alias=True), media_type="application/json")
         return found
 
     return answer
