@@ -56,7 +56,7 @@ AROUND = {
     ("jobs/control.py", "resume"): "a job that was found through the scope",
     ("jobs/repeats.py", "remember"): "adds a row, and fills the project in; forgets what is older than a day",
     ("jobs/repeats.py", "_same_body"): "with the scope's condition on jobs",
-    ("jobs/submit.py", "create"): "adds the second half of a job that `enqueue` added with its project",
+    ("jobs/submit.py", "_second_half"): "adds the second half of a job that `enqueue` added with its project",
     ("notify/deliver.py", "_mail"): "for the operator",
     ("notify/endpoints.py", "find"): "for a delivery, whose receiver was chosen through the scope",
     ("notify/endpoints.py", "disable"): "for a delivery, as above",
