@@ -22,6 +22,8 @@ from pegbox.catalog.table import ALIASES, WHEELS, Format
 from pegbox.data.template import load_template
 from pegbox.errors import CatalogError, RenderError
 
+_REASON = 500  # characters of what a child says; some of it the model wrote
+
 Progress = Callable[[str, float], None]  # (what is being done, share done 0..1)
 
 
@@ -177,7 +179,7 @@ def _child(module: str, *arguments: str) -> str:
     )  # fmt: skip
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit {done.returncode}"
-        raise CatalogError(f"the model can't be used: {reason}")
+        raise CatalogError(f"the model can't be used: {reason[:_REASON]}")
     return done.stdout
 
 

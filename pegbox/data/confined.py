@@ -1,5 +1,5 @@
-"""Chat templates rendered in processes of their own, which may be killed: a template is a program of the model's author,
-and Jinja's sandbox keeps it from reaching anything, but not from running for ever or filling the memory.
+"""Chat templates rendered in processes of their own, which may be killed. A template is a program of the model's
+author: Jinja's sandbox keeps it from reaching anything, but not from running for ever or filling the memory.
 
 A process is started at the first rendering and kept. It ends with this one, and when a template goes beyond its limits.
 """
