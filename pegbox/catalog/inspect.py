@@ -58,4 +58,4 @@ if __name__ == "__main__":
     try:
         print(json.dumps(inspect(Path(sys.argv[1]))))  # noqa: T201 - the answer goes to stdout
     except ValueError as error:
-        sys.exit(str(error))
+        sys.exit(" ".join(str(error).split()))  # one line: the last is what is shown

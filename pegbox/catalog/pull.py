@@ -146,7 +146,10 @@ def _from_hub(source: str, cache: Path) -> Path:
 
 def _examine(name: str, folder: Path, *, source: str, license_: str, price: float = 0.0) -> BaseModel:
     facts = json.loads(_child("pegbox.catalog.inspect", str(folder)))
-    template = load_template(folder)
+    try:
+        template = load_template(folder)
+    except RenderError as error:
+        raise CatalogError(f"{name}: {error}") from None
     if not template.stop_ids:
         raise CatalogError(f"{name} has no end-of-text token, so it could never learn to stop")
     if template.source is not None:

@@ -17,6 +17,7 @@ from pegbox.data import confined
 from pegbox.errors import RenderError
 
 PROBE = "PEGBOX-PROBE"
+MAX_SOURCE = 1_000_000  # characters of a chat template; the longest in use have 30,000
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx", "seq_length")
 _RESULT = "PEGBOX-RESULT"
 
@@ -157,7 +158,10 @@ class Template:
 
 
 def load_template(folder: Path) -> Template:
-    """Read a model folder in hub layout: `tokenizer.json`, `tokenizer_config.json`, `config.json`."""
+    """Read a model folder in hub layout: `tokenizer.json`, `tokenizer_config.json`, `config.json`.
+
+    Raises RenderError for a chat template that is too long to be one.
+    """
     # Older folders name their special tokens in a file of their own.
     settings = {**_read(folder / "special_tokens_map.json"), **_read(folder / "tokenizer_config.json")}
     config = _read(folder / "config.json")
@@ -200,6 +204,15 @@ def _eos_ids(*configs: dict[str, object]) -> tuple[int, ...]:
 
 
 def _template_source(folder: Path, settings: dict[str, object]) -> str | None:
+    source = _found_source(folder, settings)
+    if source is not None and len(source) > MAX_SOURCE:
+        raise RenderError(
+            f"the model's chat template is {len(source):,} characters long, more than the {MAX_SOURCE:,} allowed"
+        )
+    return source
+
+
+def _found_source(folder: Path, settings: dict[str, object]) -> str | None:
     own = folder / "chat_template.jinja"
     if own.exists():
         return own.read_text("utf-8")
