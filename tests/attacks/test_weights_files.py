@@ -227,7 +227,7 @@ def test_whatever_a_header_says(tmp_path_factory: pytest.TempPathFactory, made: 
     file = tmp_path_factory.mktemp("fuzz") / "model.safetensors"
     file.write_bytes(safetensors(header, bytes(size)))
     if not is_whole(header, size):
-        with pytest.raises(WeightsError, match="^model.safetensors can't be used as weights: "):
+        with pytest.raises(WeightsError, match=r"^model\.safetensors can't be used as weights: "):
             read_header(file)
         return
     found = read_header(file)
