@@ -8,6 +8,7 @@ PegboxError
 │   ├── NotFound              404  no such file, job, model
 │   ├── Conflict              409  the same Idempotency-Key with another body
 │   ├── BodyTooLarge          413  more bytes than the setting allows
+│   ├── UnsupportedEncoding   415  a body that is packed
 │   ├── TooManyRequests       429  a key, or an address with wrong keys, asks too often
 │   ├── Overloaded            429  more generations in flight than the engine takes
 │   ├── Unavailable           503  the server is shutting down; another try may find the next one
@@ -82,6 +83,11 @@ class Conflict(RequestError):  # noqa: N818
 
 class BodyTooLarge(RequestError):  # noqa: N818
     status = 413
+    type = "invalid_request_error"
+
+
+class UnsupportedEncoding(RequestError):  # noqa: N818
+    status = 415
     type = "invalid_request_error"
 
 

@@ -99,6 +99,7 @@ def _understand(request: wire.CreateChat, project: Scope, parts: Parts) -> Asked
             max_tokens=generate.room(target, tokens, most, what="messages"),
             stop_ids=target.template.stop_ids,
             adapter=target.adapter,
+            memory=project.project_id,
             sampling=generate.sampling(request, target, index),
             top_logprobs=top,
         )

@@ -78,6 +78,7 @@ def _understand(request: wire.CreateCompletion, project: Scope, parts: Parts) ->
             max_tokens=generate.room(target, prompt, most, what="prompt"),
             stop_ids=target.template.stop_ids,
             adapter=target.adapter,
+            memory=project.project_id,
             sampling=generate.sampling(request, target, index),
             top_logprobs=request.logprobs,
         )

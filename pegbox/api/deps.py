@@ -1,5 +1,6 @@
 """What routes are given: the parts that `create_app` assembled, strict bodies, pages."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
@@ -28,6 +29,7 @@ from pegbox.wire.base import Request as WireRequest
 
 Body = TypeVar("Body", bound=WireRequest)
 Item = TypeVar("Item", bound=Response)
+_LARGE = 1 << 16  # bytes of a body; a larger one is parsed in a thread, for 4 MB of brackets take a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +75,8 @@ def body(model: type[Body]) -> Callable[[Request], Awaitable[Body]]:
     """A dependency that reads a JSON body strictly: no duplicate keys, no NaN, no unknown fields."""
 
     async def read(request: Request) -> Body:
-        try:
-            value = strict_json.loads((await request.body()).decode("utf-8"))
-        except UnicodeDecodeError:
-            raise InvalidRequest("The body is not UTF-8; send JSON in UTF-8.") from None
-        except strict_json.JSONError as error:
-            raise InvalidRequest(f"We could not parse the JSON body of your request: {error}.") from None
+        sent = await request.body()
+        value = _parsed(sent) if len(sent) < _LARGE else await asyncio.to_thread(_parsed, sent)
         if not isinstance(value, dict):
             raise InvalidRequest("The JSON body must be an object.")
         try:
@@ -88,6 +86,16 @@ def body(model: type[Body]) -> Callable[[Request], Awaitable[Body]]:
 
     read.reads = model  # type: ignore[attr-defined] # for the API's description
     return read
+
+
+def _parsed(sent: bytes) -> object:
+    """Raises InvalidRequest."""
+    try:
+        return strict_json.loads(sent.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise InvalidRequest("The body is not UTF-8; send JSON in UTF-8.") from None
+    except strict_json.JSONError as error:
+        raise InvalidRequest(f"We could not parse the JSON body of your request: {error}.") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,12 +109,12 @@ def content(
 ) -> Response:
     """The bytes as they were uploaded. `?encoding=base64` is for scripts that decode OpenAI's result files."""
     file = parts.desk.files.get(project, file_id)
+    # Whatever it holds, a browser saves it and shows nothing; "nosniff" stands in every answer.
+    headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename)}"}
     if encoding == "base64":
-        return Response(base64.b64encode(parts.desk.files.path(file).read_bytes()), media_type="text/plain")
-    headers = {
-        "content-length": str(file.bytes),
-        "content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename)}",
-    }
+        packed = base64.b64encode(parts.desk.files.path(file).read_bytes())
+        return Response(packed, media_type="text/plain", headers=headers)
+    headers["content-length"] = str(file.bytes)
     return StreamingResponse(parts.desk.files.chunks(file), media_type="application/octet-stream", headers=headers)
 
 

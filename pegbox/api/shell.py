@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pegbox import ids, logs
 from pegbox.api.errors import answer
 from pegbox.api.gate import Gate
-from pegbox.errors import BodyTooLarge, RequestError
+from pegbox.errors import BodyTooLarge, RequestError, UnsupportedEncoding
 from pegbox.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class Shell:
             scope[CALLER] = admitted.caller
             sent.headers = admitted.headers
             limit = self._body_limit(scope)
+            _check_encoding(request)
             _check_length(request, limit)
         except RequestError as error:
             # The server reads what a client still sends and drops it, so that the client gets to read the answer: on
@@ -115,6 +116,16 @@ class _Sent:
 
 def _encoded(*headers: tuple[str, str]) -> Iterable[tuple[bytes, bytes]]:
     return ((name.encode(), value.encode()) for name, value in headers)
+
+
+def _check_encoding(request: Request) -> None:
+    """A packed body is read by nobody: a few bytes of it can mean gigabytes."""
+    for encoding in request.headers.getlist("content-encoding"):
+        if encoding.strip().lower() not in ("", "identity"):
+            raise UnsupportedEncoding(
+                f"Content-Encoding '{encoding[:40]}' is not supported; send the body as it is, without compression.",
+                code="unsupported_content_encoding",
+            )
 
 
 def _check_length(request: Request, limit: int) -> None:

@@ -8,16 +8,21 @@ import json
 import sys
 from pathlib import Path
 
+from pegbox.catalog.config import check_config
+from pegbox.data.weights import read_header, weight_files
+
 
 def inspect(folder: Path) -> dict[str, object]:
     """Load the model as the trainer will, and say what it is. Raises ValueError with the reason against it."""
     config_path = folder / "config.json"
     if not config_path.exists():
         raise ValueError(f"{folder} holds no config.json; name a folder in Hugging Face layout")
-    if "auto_map" in json.loads(config_path.read_text("utf-8")):
-        raise ValueError("the model brings its own code (auto_map), which pegbox never runs")
-    if not list(folder.glob("*.safetensors")):
+    check_config(config_path)
+    files = weight_files(folder)
+    if not files:
         raise ValueError("no .safetensors weights; convert them (pickled .bin files are never opened)")
+    for file in files:
+        read_header(file)
 
     import torch
     from safetensors import SafetensorError
@@ -28,10 +33,13 @@ def inspect(folder: Path) -> dict[str, object]:
             "no fast tokenizer (tokenizer.json); make one with "
             "transformers.AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
         )
-    config = AutoConfig.from_pretrained(folder)
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", output_loading_info=True)
-    except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as error:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, dtype="auto", output_loading_info=True, trust_remote_code=False, use_safetensors=True
+        )
+    except (ValueError, LookupError, OSError, RuntimeError, TypeError, AttributeError, ImportError,
+            SafetensorError) as error:  # fmt: skip
         raise ValueError(f"transformers can't load it as a causal language model: {error}") from None
     if report["missing_keys"]:  # transformers would make them up
         raise ValueError(f"weights are missing: {', '.join(sorted(report['missing_keys'])[:5])}")
@@ -50,4 +58,4 @@ if __name__ == "__main__":
     try:
         print(json.dumps(inspect(Path(sys.argv[1]))))  # noqa: T201 - the answer goes to stdout
     except ValueError as error:
-        sys.exit(str(error))
+        sys.exit(" ".join(str(error).split()))  # one line: the last is what is shown

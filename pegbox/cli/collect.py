@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pegbox.cli import screen
-from pegbox.cli.local import read_settings
+from pegbox.cli.local import keep_private, read_settings
 
 
 def collect(
@@ -16,6 +16,7 @@ def collect(
     from pegbox.upkeep.collect import collect as clear
     from pegbox.upkeep.store import opened
 
+    keep_private()
     with opened(read_settings(data_dir=data_dir)) as store:
         gone = clear(store)
     screen.say(

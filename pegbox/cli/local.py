@@ -1,5 +1,6 @@
 """What a command needs of this machine: the settings, files that exist, the address of the server."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,11 @@ def find_base(settings: Settings, model: str | None) -> "Resolved | None":
     if resolved is None:
         note(f"No base model is here, so tokens are not counted. {PULL}")
     return resolved
+
+
+def keep_private() -> None:
+    """What this process and its children write from here on is for their user alone."""
+    os.umask(0o077)
 
 
 def existing_file(path: Path) -> Path:

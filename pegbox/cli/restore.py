@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pegbox.cli import screen
-from pegbox.cli.local import read_settings
+from pegbox.cli.local import keep_private, read_settings
 
 
 def restore(
@@ -16,6 +16,7 @@ def restore(
     """Check every byte of a backup and make it a data directory. Then start `pegbox serve` on it."""
     from pegbox.upkeep.backup import restore as bring_back
 
+    keep_private()
     settings = read_settings(data_dir=data_dir)
     manifest = bring_back(folder, settings.root)
     screen.say(f"{len(manifest.files):,} files, of {screen.moment(manifest.made_at)}, are in {settings.root}")

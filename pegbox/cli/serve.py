@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pegbox.cli.local import read_settings
+from pegbox.cli.local import keep_private, read_settings
 from pegbox.errors import PegboxError
 
 
@@ -19,6 +19,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
 ) -> None:
     """Start the server. Every setting of PEGBOX_* counts; these options win over it."""
+    keep_private()
     settings = read_settings(data_dir=data_dir, host=host, port=port)
     import uvicorn
 

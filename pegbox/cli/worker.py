@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pegbox.cli.local import read_settings
+from pegbox.cli.local import keep_private, read_settings
 from pegbox.errors import PegboxError
 
 
@@ -20,6 +20,7 @@ def worker(
     Every setting of PEGBOX_* counts, and has to be as the server has it. Stopped by SIGTERM or Ctrl-C, it saves where
     each job stands; another worker goes on with it.
     """
+    keep_private()
     settings = read_settings(data_dir=data_dir, concurrent_jobs=jobs, work_jobs=True)
     from pegbox.jobs.crew import muster, open_desk, open_pool
 

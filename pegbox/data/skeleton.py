@@ -2,15 +2,15 @@
 
 Most templates write a message's content as it is and look no further into it. For those, the segments of every row
 with the same roles differ in nothing but the contents, so one rendering serves them all. Whether a template is one of
-them is found out by rendering contents that refuse to be looked into (`_Opaque`): a template that compares, searches
+them is found out by rendering contents that refuse to be looked into (`Opaque`): a template that compares, searches
 or cuts them is not, and its rows are rendered one by one.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
 
 from pegbox.data.formats import Conversation, Message
+from pegbox.data.opaque import LookedIntoError, Opaque
 from pegbox.data.render import render
 from pegbox.data.template import Template
 from pegbox.errors import RenderError
@@ -32,10 +32,6 @@ class HollowSegment:
 
     parts: tuple[str | Hole, ...]
     trained: bool
-
-
-class LookedIntoError(Exception):
-    """The template's output depends on what a content says."""
 
 
 def hollow(roles: Sequence[str], template: Template) -> tuple[HollowSegment, ...] | None:
@@ -65,42 +61,5 @@ def _parts(text: str) -> tuple[str | Hole, ...]:
     return tuple(part for part in parts if part != "")
 
 
-class _Opaque(str):
-    """A text that may be written out and joined to others, and nothing else."""
-
-    __slots__ = ()
-
-    def __add__(self, other: str) -> "_Opaque":
-        return _Opaque(str.__str__(self) + str.__str__(other))
-
-    def __radd__(self, other: str) -> "_Opaque":
-        return _Opaque(str.__str__(other) + str.__str__(self))
-
-    def __bool__(self) -> bool:
-        return True  # the contents it stands for are not empty
-
-    def __str__(self) -> str:
-        return str.__getitem__(self, slice(None))
-
-    def strip(self, characters: str | None = None) -> "_Opaque":
-        if characters is not None:
-            raise LookedIntoError("strip")
-        return self  # the contents it stands for have no white space at their ends
-
-    def __getattribute__(self, name: str) -> Any:
-        if name.startswith("__") or name == "strip":
-            return object.__getattribute__(self, name)
-        raise LookedIntoError(name)
-
-
-def _refuse(*_: object, **__: object) -> NoReturn:
-    raise LookedIntoError
-
-
-for _name in ("__contains__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__len__", "__iter__",
-              "__getitem__", "__hash__", "__mul__", "__rmul__", "__mod__", "__rmod__", "__format__"):  # fmt: skip
-    setattr(_Opaque, _name, _refuse)
-
-
 def _opaque(number: int) -> str:
-    return _Opaque(f"{_OPEN}{number}{_CLOSE}")
+    return Opaque(f"{_OPEN}{number}{_CLOSE}")

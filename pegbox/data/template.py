@@ -1,33 +1,25 @@
 """A base model's way with words: its tokenizer, its chat template, the tokens that end a turn.
 
 Read from the model's folder without transformers: `tokenizers` and a sandboxed Jinja. The templates come from
-the models' authors, so they run in a sandbox that can change nothing and reach nothing.
+the models' authors, so they run in a sandbox that can change nothing and reach nothing, in a process that can be killed
+(`confined.py`).
 """
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from pegbox.data import confined
 from pegbox.errors import RenderError
 
 PROBE = "PEGBOX-PROBE"
+MAX_SOURCE = 1_000_000  # characters of a chat template; the longest in use have 30,000
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx", "seq_length")
 _RESULT = "PEGBOX-RESULT"
-# What a template can raise, by refusing or by being wrong. (`TemplateError` covers syntax and the sandbox.)
-_TEMPLATE_FAULTS = (
-    jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError,
-    MemoryError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,18 +71,13 @@ class Template:
     ) -> str:
         """The template's own output; with `answer_next`, ready for the assistant to speak.
 
-        Raises RenderError where the model has no template or its template refuses the messages.
+        Raises RenderError where the model has no template, or its template refuses the messages or goes beyond its
+        limits.
         """
         if self.source is None:
             raise RenderError("this model has no chat template; use prompt and completion instead of messages")
-        try:
-            return str(
-                self._jinja.render(
-                    messages=messages, tools=tools or None, add_generation_prompt=answer_next, **self.specials
-                )
-            )
-        except _TEMPLATE_FAULTS as error:
-            raise RenderError(f"the model's chat template refuses these messages: {error}") from None
+        given = {"tools": tools or None, "add_generation_prompt": answer_next, **self.specials}
+        return confined.render(self.source, messages, given)
 
     @cached_property
     def begins_with_bos(self) -> bool:
@@ -169,13 +156,12 @@ class Template:
         added = self.tokenizer.get_added_tokens_decoder().values()
         return [token.content for token in added if token.special and token.content]
 
-    @cached_property
-    def _jinja(self) -> jinja2.Template:
-        return _environment().from_string(self.source or "")
-
 
 def load_template(folder: Path) -> Template:
-    """Read a model folder in hub layout: `tokenizer.json`, `tokenizer_config.json`, `config.json`."""
+    """Read a model folder in hub layout: `tokenizer.json`, `tokenizer_config.json`, `config.json`.
+
+    Raises RenderError for a chat template that is too long to be one.
+    """
     # Older folders name their special tokens in a file of their own.
     settings = {**_read(folder / "special_tokens_map.json"), **_read(folder / "tokenizer_config.json")}
     config = _read(folder / "config.json")
@@ -218,6 +204,15 @@ def _eos_ids(*configs: dict[str, object]) -> tuple[int, ...]:
 
 
 def _template_source(folder: Path, settings: dict[str, object]) -> str | None:
+    source = _found_source(folder, settings)
+    if source is not None and len(source) > MAX_SOURCE:
+        raise RenderError(
+            f"the model's chat template is {len(source):,} characters long, more than the {MAX_SOURCE:,} allowed"
+        )
+    return source
+
+
+def _found_source(folder: Path, settings: dict[str, object]) -> str | None:
     own = folder / "chat_template.jinja"
     if own.exists():
         return own.read_text("utf-8")
@@ -226,41 +221,3 @@ def _template_source(folder: Path, settings: dict[str, object]) -> str | None:
         named = {item["name"]: item["template"] for item in value}
         value = named.get("default")
     return value if isinstance(value, str) else None
-
-
-class _Generation(Extension):
-    """Lets templates keep `{% generation %}` marks, which have no meaning here: segments know who speaks."""
-
-    tags = {"generation"}  # noqa: RUF012 - Jinja's own way
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return [nodes.Scope(body, lineno=line)]  # as in transformers, what is set inside stays inside
-
-
-def _environment() -> jinja2.Environment:
-    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
-    env.filters["tojson"] = _tojson
-    env.globals["raise_exception"] = _refuse
-    env.globals["strftime_now"] = _now
-    return env
-
-
-def _now(pattern: str) -> str:
-    return datetime.now().astimezone().strftime(pattern)
-
-
-def _refuse(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _tojson(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    # Jinja's own filter escapes for HTML, which no model has seen in training.
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

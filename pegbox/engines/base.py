@@ -37,6 +37,7 @@ class Generation:
     max_tokens: int
     stop_ids: frozenset[int]
     adapter: AdapterRef | None = None  # None: the base itself
+    memory: str = ""  # only what was remembered under the same word may be gone on from
     sampling: Sampling = Sampling()
     top_logprobs: int | None = None  # None: no log-probabilities; n: also those of the n likeliest
 

@@ -5,7 +5,6 @@ import logging
 import os
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 
+from pegbox import programs
 from pegbox.engines.base import AdapterRef, Delta, Generation, TokenScore
 from pegbox.errors import EngineError
 
@@ -33,14 +33,7 @@ class HostedEngine:
     """A child process that holds one base model. Safe to use from many threads."""
 
     def __init__(self, folder: Path, log_file: Path, *, threads: int, loaded_adapters: int) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "pegbox.engines.host",
-            str(folder),
-            str(threads),
-            str(loaded_adapters),
-        ]
+        command = programs.command("pegbox.engines.host", str(folder), str(threads), str(loaded_adapters))
         log_file.parent.mkdir(parents=True, exist_ok=True)
         with log_file.open("ab") as errors:
             self._process = subprocess.Popen(
@@ -148,6 +141,7 @@ def child_environment() -> dict[str, str]:
     """
     kept = {k: v for k, v in os.environ.items() if k in _KEPT or k.startswith(_KEPT_FAMILIES)}
     return kept | {
+        "PYTHONPATH": programs.import_path(),
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "TOKENIZERS_PARALLELISM": "false",

@@ -19,6 +19,7 @@ from pegbox.errors import EngineError
 _REMEMBERED_BYTES = 256 * 2**20  # of keys and values of former prompts
 _WORTH_IT = 16  # tokens in common; fewer are as soon computed again
 
+Owner = tuple[str, str | None]  # whose memory, and the adapter
 Layers = list[tuple[torch.Tensor, torch.Tensor]]  # keys and values (B, G, L, D) of each layer, G groups of heads
 NextToken = Callable[["Open", torch.Tensor], Delta]
 
@@ -41,7 +42,7 @@ class Open:
 class Known:
     """What a prompt left in memory."""
 
-    adapter: str | None
+    owner: Owner
     tokens: list[int]
     layers: Layers
     logits: torch.Tensor  # (V,) after its last token
@@ -58,11 +59,14 @@ class Prompts:
     def __init__(self) -> None:
         self._known: list[Known] = []  # oldest use first
 
-    def longest(self, adapter: str | None, prompt: Sequence[int]) -> tuple[int, Known | None]:
-        """How much of a prompt is known: all of it where it was one, else all but its last token at most."""
+    def longest(self, owner: Owner, prompt: Sequence[int]) -> tuple[int, Known | None]:
+        """How much of a prompt is known: all of it where it was one, else all but its last token at most.
+
+        Of an owner's own prompts: how long an answer takes, and its last bits, would tell of a stranger's.
+        """
         best, found = 0, None
         for one in self._known:
-            same = _in_common(one.tokens, prompt) if one.adapter == adapter else 0
+            same = _in_common(one.tokens, prompt) if one.owner == owner else 0
             if same > best or (found and same == best == len(prompt) == len(one.tokens)):
                 best, found = same, one
         if found is None or (found.tokens != prompt and min(best, len(prompt) - 1) < _WORTH_IT):
@@ -80,7 +84,7 @@ class Prompts:
         self._known = []
 
     def forget(self, adapter: str) -> None:
-        self._known = [one for one in self._known if one.adapter != adapter]
+        self._known = [one for one in self._known if one.owner[1] != adapter]
 
 
 class Together:
@@ -155,7 +159,7 @@ class Together:
             return Delta(None, None, "length")
         self._use(wanted.adapter)
         name = wanted.adapter.name if wanted.adapter else None
-        cache, logits = self._prefill(name, wanted.prompt)
+        cache, logits = self._prefill((wanted.memory, name), wanted.prompt)
         plain = _is_plain(cache)
         delta = self._draw(opened, logits)
         if not delta.finish:
@@ -166,9 +170,9 @@ class Together:
                 cohort.admit(key, opened, _layers(cache))
         return delta
 
-    def _prefill(self, name: str | None, prompt: list[int]) -> tuple[DynamicCache, torch.Tensor]:
+    def _prefill(self, owner: Owner, prompt: list[int]) -> tuple[DynamicCache, torch.Tensor]:
         """Keys and values of a prompt, and the logits (V,) after it."""
-        n, known = self._prompts.longest(name, prompt)
+        n, known = self._prompts.longest(owner, prompt)
         layers = [(k[:, :, :n], v[:, :, :n]) for k, v in known.layers] if known else None
         cache = DynamicCache(layers, config=self._model.config)
         if known and n == len(prompt):
@@ -176,7 +180,7 @@ class Together:
         out = self._model(input_ids=torch.tensor([prompt[n:]]), past_key_values=cache, logits_to_keep=1)
         logits = out.logits[0, -1].float()  # (V,)
         if _is_plain(cache):
-            self._prompts.remember(Known(name, prompt, _layers(cache), logits))
+            self._prompts.remember(Known(owner, prompt, _layers(cache), logits))
         return cache, logits
 
     def _tidy(self) -> None:

@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from pegbox.catalog.config import check_adapter, check_config
 from pegbox.engines.base import AdapterRef, Delta, Generation, Sampling, TokenScore
 from pegbox.engines.together import Open, Prompts, Together
 from pegbox.errors import EngineError
@@ -19,7 +20,10 @@ class TorchEngine:
 
     def __init__(self, folder: Path, *, threads: int, loaded_adapters: int) -> None:
         torch.set_num_threads(threads)
-        self._base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        check_config(folder / "config.json")
+        self._base = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+        ).eval()
         self._peft: PeftModel | None = None  # wraps the base from the first adapter on
         self._prompts = Prompts()
         self._loaded: OrderedDict[str, str] = OrderedDict()  # adapter → PEFT's name for it, oldest use first
@@ -82,6 +86,7 @@ class TorchEngine:
         self._serial += 1
         name = f"adapter{self._serial}"  # PEFT uses the name as a module's, which allows no dots
         try:
+            check_adapter(Path(adapter.folder))
             if self._peft is None:
                 self._peft = PeftModel.from_pretrained(
                     self._base, adapter.folder, adapter_name=name, autocast_adapter_dtype=False

@@ -2,16 +2,14 @@
 
 import os
 import signal
-import site
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import pegbox
+from pegbox import programs
 from pegbox.durable import crash_environment
 from pegbox.engines.hosted import child_environment
 from pegbox.errors import Setback
@@ -47,16 +45,14 @@ class LocalRun:
         os.chmod(run.path, 0o700)  # noqa: PTH101
         scratch = run.path / "tmp"  # the machine's may lie beside the data directory, and be shared
         scratch.mkdir(exist_ok=True)
-        own = {"PYTHONPATH": _import_path(), "PEGBOX_PARENT": str(os.getpid()), "TMPDIR": str(scratch)}
+        own = {"PEGBOX_PARENT": str(os.getpid()), "TMPDIR": str(scratch)}
         env = {**child_environment(), **crash_environment(), **own}
-        python = [sys.executable, "-P"]  # no module is taken from the folder that it works in
-        command = [*python, "-m", "pegbox.runners.child", "--parent", str(os.getpid())]
-        command += ["--tell", str(self._walls)]
+        command = programs.command("pegbox.runners.child", "--parent", str(os.getpid()), "--tell", str(self._walls))
         if limits.keep_out is not None:
             command += ["--keep-out", str(limits.keep_out), "--writes", str(run.path)]
             command += [word for path in limits.reads for word in ("--reads", str(path))]
         command += ["--memory-bytes", str(limits.memory_bytes), "--file-bytes", str(limits.file_bytes), "--"]
-        command += [*python, "-m", "pegbox.train", str(run.path)]
+        command += programs.command("pegbox.train", str(run.path))
         with _locked(run) as lock, run.log.open("ab") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, process_group=0,
@@ -109,14 +105,6 @@ class LocalRun:
         while self.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         return self.poll() is not None
-
-
-def _import_path() -> str:
-    """As the server's own; and where pegbox is, if it was found without, as in a checkout."""
-    given = os.environ.get("PYTHONPATH", "")
-    root = str(Path(pegbox.__file__).resolve().parents[1])
-    known = root in site.getsitepackages() or root in given.split(os.pathsep)
-    return given if known else os.pathsep.join(filter(None, (given, root)))
 
 
 def _locked(run: RunDir) -> IO[str]:

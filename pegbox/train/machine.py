@@ -47,7 +47,7 @@ def settle(recipe: Recipe, machine: Machine) -> Recipe:
     """
     if recipe.settled:
         return recipe
-    config = AutoConfig.from_pretrained(recipe.base_folder)
+    config = AutoConfig.from_pretrained(recipe.base_folder, trust_remote_code=False)
     reasons = dict(recipe.reasons)
     dtype = recipe.dtype
     if dtype == "auto":

@@ -6,6 +6,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from pegbox.catalog.config import check_adapter, check_config
 from pegbox.train import attention
 from pegbox.train.recipe import Recipe
 
@@ -14,8 +15,9 @@ _PLAIN = "_pegbox_plain"  # where a model's config keeps the name of its own att
 
 def load_base(folder: str | Path, dtype: str = "float32", device: str = "cpu") -> torch.nn.Module:
     """The frozen base in one dtype, in evaluation mode (there is no dropout to leave out in training)."""
+    check_config(Path(folder) / "config.json")
     kind = getattr(torch, dtype)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, trust_remote_code=False, use_safetensors=True)
     model.requires_grad_(requires_grad=False)
     model.config.use_cache = False
     return model.eval().to(device)
@@ -28,6 +30,7 @@ def attach_adapter(base: torch.nn.Module, recipe: Recipe) -> PeftModel:
     """
     torch.manual_seed(recipe.seed)
     if recipe.adapter_folder:
+        check_adapter(Path(recipe.adapter_folder))
         model = PeftModel.from_pretrained(base, recipe.adapter_folder, is_trainable=True, autocast_adapter_dtype=True)
     else:
         config = LoraConfig(
