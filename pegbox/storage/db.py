@@ -80,6 +80,7 @@ class Database:
             self.name = "postgresql"
             self._engines = _postgres(where)
         self._one_writer = threading.Lock()
+        self._line = threading.Lock()  # before it; who touches goes past the line
         try:
             self._migrate()
         except OperationalError as error:
@@ -93,6 +94,11 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
+        with self._line, self._writing() as tx:
+            yield tx
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
         with self._one_writer, self._engines.writer.begin() as tx:
             yield tx
             durable.step("commit.before")
@@ -103,9 +109,9 @@ class Database:
     @contextmanager
     def touch(self) -> Iterator[Connection]:
         """For one UPDATE of one row that needs nothing else to stand still, such as a heartbeat: where the database
-        lets it, it does not wait for writers."""
+        lets it, it does not wait for writers; else it is served before those of this process that wait."""
         if self._engines.toucher is self._engines.writer:
-            with self.write() as tx:
+            with self._writing() as tx:
                 yield tx
         else:
             with self._engines.toucher.begin() as tx:
