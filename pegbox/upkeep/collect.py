@@ -29,6 +29,7 @@ def collect(store: Store) -> Collected:
     halves = store.blobs.sweep_incoming()
     candidates = store.blobs.keys()  # what gets a name from now on is none
     with store.blobs.alone():
+        store.db.doubt.settle(of_others=True)  # a row that comes back after a crash must find its bytes
         with store.db.read() as tx:
             wanted = references(tx)
         garbage = [key for key in candidates if not is_wanted(key, wanted)]
