@@ -2,7 +2,7 @@
 
 import errno
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from pegbox.errors import RequestError, StorageBroken, StorageFull
 from pegbox.storage.doubt import InDoubt
@@ -42,12 +42,17 @@ def trouble(error: BaseException) -> RequestError | None:
     if not isinstance(error, DBAPIError):
         return None
     said = str(error.orig)
-    if "disk is full" in said:
+    if "disk is full" in said or "No space left" in said:  # SQLite; PostgreSQL
         return _answer(errno.ENOSPC)
-    if "locked" in said:
-        text = "The database is busy; try again in a moment."
+    if "locked" in said or _of_postgres(error):
+        text = "The database is busy or does not answer; try again in a moment."
         return StorageBroken(text, code="storage_unavailable")
     return next((_answer(code) for words, code in _SAYINGS.items() if words in said), None)
+
+
+def _of_postgres(error: DBAPIError) -> bool:
+    """PostgreSQL can't be reached, or a server that hangs holds it; with SQLite each such trouble has its own words."""
+    return isinstance(error, OperationalError) and type(error.orig).__module__.startswith("psycopg")
 
 
 def _answer(code: int | None) -> RequestError | None:

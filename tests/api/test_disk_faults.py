@@ -16,6 +16,7 @@ import pytest
 from conftest import KEY, Server, ServerMaker, finished, rows
 from faulty_disk import injected, is_sound, left, said, send
 from following import jsonl
+from psycopg.errors import LockNotAvailable
 from sqlalchemy.exc import OperationalError
 
 from pegbox.errors import StorageBroken, StorageFull
@@ -190,6 +191,8 @@ def test_a_read_only_disk_stops_the_start_with_a_sentence(small_disk: Path, tiny
         (OperationalError("", {}, Exception("attempt to write a readonly database")), StorageBroken),
         (OperationalError("", {}, Exception("unable to open database file")), StorageBroken),
         (OperationalError("", {}, Exception("database is locked")), StorageBroken),
+        (OperationalError("", {}, Exception("database disk image is malformed")), StorageBroken),
+        (OperationalError("", {}, LockNotAvailable("canceling statement due to lock timeout")), StorageBroken),
         (OSError(errno.ENOENT, ""), type(None)), (ValueError(), type(None)),
         (OperationalError("", {}, Exception("no such table: files")), type(None)),
     ],
