@@ -214,9 +214,7 @@ class Verdict:
         for job_id in (job_id for job_id in made.values() if job_id):
             if found.get(job_id) != "succeeded":
                 self.add("lost", f"{job_id} is {found.get(job_id)}")
-        for job_id in found:
-            if found[job_id] != "succeeded":
-                continue
+        for job_id in (job_id for job_id, how in found.items() if how == "succeeded"):
             if endings.get(job_id) != 1:
                 self.add("doubled", f"{job_id} has {endings.get(job_id)} endings")
             mine = [event for event in told if event.job_id == job_id]

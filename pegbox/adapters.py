@@ -8,12 +8,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, bindparam, select
 
 from pegbox.errors import NotFound
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import Database
+from pegbox.storage.kept import kept
 from pegbox.storage.scope import Scope
 from pegbox.storage.tables import adapters
 
@@ -65,7 +67,7 @@ class Adapters:
 
     def find(self, scope: Scope, name: str) -> Adapter | None:
         with self._db.read() as tx:
-            row = tx.execute(scope.select(adapters).where(adapters.c.name == name)).first()
+            row = tx.execute(_one(scope), {"of": name}).first()
         return None if row is None else _adapter(row._asdict())
 
     def get(self, scope: Scope, name: str) -> Adapter:
@@ -97,6 +99,11 @@ class Adapters:
                 held = {key for row in tx.execute(query) for key in row}
             for key in keys - held:
                 self._blobs.delete(key)
+
+
+@kept
+def _one(scope: Scope) -> Select[Any]:
+    return scope.select(adapters).where(adapters.c.name == bindparam("of"))
 
 
 def _adapter(values: "dict[str, object]") -> Adapter:

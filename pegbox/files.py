@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import Connection, Row, delete
+from sqlalchemy import Connection, Row, Select, bindparam, delete
 
 from pegbox import ids
 from pegbox.errors import NotFound
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import Database
-from pegbox.storage.paging import Slice, fetch
+from pegbox.storage.kept import kept
+from pegbox.storage.paging import Slice, fetch, paged
 from pegbox.storage.scope import Scope
 from pegbox.storage.tables import files
 
@@ -87,7 +88,7 @@ class Files:
 
     def find(self, scope: Scope, file_id: str) -> File | None:
         with self._db.read() as tx:
-            row = tx.execute(scope.select(files).where(files.c.id == file_id)).first()
+            row = tx.execute(_one(scope), {"of": file_id}).first()
         if row is None:
             return None
         file = File.from_row(row)
@@ -140,8 +141,16 @@ class Files:
             query = query.where(files.c.purpose == purpose)
         live = files.c.expires_at.is_(None) | (files.c.expires_at > int(time.time()))
         with self._db.read() as tx:
-            page = fetch(tx, scope, query.where(live), files.c.seq, files.c.id, after, limit, newest_first=newest_first)
+            statement = paged(
+                scope, query.where(live), files.c.seq, files.c.id, follows=after is not None, newest_first=newest_first
+            )
+            page = fetch(tx, statement, after, limit)
         return Slice([File.from_row(row) for row in page.items], has_more=page.has_more)
+
+
+@kept
+def _one(scope: Scope) -> Select[tuple[object, ...]]:
+    return scope.select(files).where(files.c.id == bindparam("of"))
 
 
 def _values(file: File) -> dict[str, object]:

@@ -121,6 +121,49 @@ def test_it_has_no_network(run: RunDir, start: Start) -> None:
     assert answers == ["Permission denied"] * 2
 
 
+def test_of_the_data_directory_it_sees_its_own_folder(tmp_path: Path, start: Start, run: RunDir) -> None:
+    """A store with another job's rows, a base model inside it, a folder beside it; `run` lies in the store, too."""
+    store, beside = tmp_path / "run" / "..", tmp_path / "run" / ".." / ".." / f"{tmp_path.name}-beside"
+    for folder in (tmp_path / "other", tmp_path / "base", tmp_path / "cache", beside.resolve()):
+        folder.mkdir()
+        (folder / "rows").write_text("a secret", "utf-8")
+    (tmp_path / "base" / "linked").symlink_to(tmp_path / "cache" / "rows")
+    (tmp_path / "pegbox.db").touch()
+    code = f"""
+    import tempfile
+    here = {str(tmp_path)!r}
+    def trying(what, *words):
+        try:
+            with what(*words):
+                return "done"
+        except OSError as error:
+            return error.strerror
+    tempfile.NamedTemporaryFile().close()
+    os.rename(tempfile.mkstemp(dir=sys.argv[1])[1], tempfile.mkdtemp() + "/moved")
+    try:
+        os.kill(os.getppid(), 0)
+        signal = "sent"
+    except OSError as error:
+        signal = error.strerror
+    say({{
+        "database": trying(open, here + "/pegbox.db"), "other": trying(open, here + "/other/rows"),
+        "new": trying(open, here + "/other/new", "w"), "cache": trying(open, here + "/cache/rows"),
+        "base": trying(open, here + "/base/rows"), "linked": trying(open, here + "/base/linked"),
+        "into base": trying(open, here + "/base/rows", "w"), "signal": signal,
+        "beside": trying(open, here + "-beside/rows"), "into beside": trying(open, here + "-beside/rows", "w"),
+        "own": trying(open, sys.argv[1] + "/mine", "w"), "null": trying(open, "/dev/null", "w"),
+    }})
+    """
+    child = start(code, Limits(keep_out=store, reads=(tmp_path / "base",)))
+    seen = said(run)
+    if child.exposure() is not None:
+        pytest.skip(f"this kernel does not let us: {child.exposure()}")
+    done = {what for what, how in seen.items() if how == "done"}
+    assert done == {"base", "linked", "cache", "beside", "own", "null"}  # cache/rows is what the base links to
+    assert {how for what, how in seen.items() if what not in done and what != "signal"} == {"Permission denied"}
+    assert seen["signal"] in ("Operation not permitted", "sent")  # before Linux 6.12 it can't be kept from that
+
+
 def test_without_seccomp_a_namespace_and_without_that_the_truth() -> None:
     """In processes of their own, because there is no way back."""
     code = (

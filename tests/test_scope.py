@@ -57,7 +57,7 @@ AROUND = {
     ("jobs/repeats.py", "remember"): "adds a row, and fills the project in",
     ("jobs/repeats.py", "_forget"): "what is older than a day, of whomever",
     ("jobs/repeats.py", "_same_body"): "with the scope's condition on jobs",
-    ("jobs/submit.py", "create"): "adds the second half of a job that `enqueue` added with its project",
+    ("jobs/submit.py", "_second_half"): "adds the second half of a job that `enqueue` added with its project",
     ("notify/deliver.py", "_mail"): "for the operator",
     ("notify/endpoints.py", "find"): "for a delivery, whose receiver was chosen through the scope",
     ("notify/endpoints.py", "disable"): "for a delivery, as above",

@@ -25,7 +25,7 @@ from pegbox.storage import db as db_module
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.db import HEAD, Database, insert_if_new, now
 from pegbox.storage.lock import Owners, lock_folder
-from pegbox.storage.paging import fetch
+from pegbox.storage.paging import fetch, paged
 from pegbox.storage.scope import DEFAULT
 from pegbox.storage.tables import events, files, jobs, metadata, projects
 
@@ -358,7 +358,10 @@ def test_pages(db: Database, after: str | None, limit: int, newest_first: bool, 
         for name in "abcde":
             tx.execute(add_file(name))
     with db.read() as tx:
-        page = fetch(tx, DEFAULT, select(files), files.c.seq, files.c.id, after, limit, newest_first=newest_first)
+        statement = paged(
+            DEFAULT, select(files), files.c.seq, files.c.id, follows=after is not None, newest_first=newest_first
+        )
+        page = fetch(tx, statement, after, limit)
     assert ("".join(row.id for row in page.items), page.has_more) == (items, has_more)
 
 
@@ -367,7 +370,8 @@ def test_pages_of_a_filtered_list(db: Database) -> None:
         for i, name in enumerate("abcdef"):
             tx.execute(add_file(name, size=i % 2))
     with db.read() as tx:
-        page = fetch(tx, DEFAULT, select(files).where(files.c.bytes == 1), files.c.seq, files.c.id, "e", 1)
+        odd = select(files).where(files.c.bytes == 1)
+        page = fetch(tx, paged(DEFAULT, odd, files.c.seq, files.c.id, follows=True), "e", 1)
     assert ([row.id for row in page.items], page.has_more) == (["d"], True)
 
 

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from pegbox.api.deps import Asker, Paging, Project, ServerParts, body, page, paging
 from pegbox.api.event_stream import respond
-from pegbox.api.router import new_router
+from pegbox.api.router import new_router, short
 from pegbox.auth.access import Caller
 from pegbox.errors import InvalidRequest
 from pegbox.jobs import control, records, submit
@@ -43,6 +43,7 @@ def list_jobs(
 
 
 @router.get("/{job_id}")
+@short
 def retrieve(job_id: str, project: Project, parts: ServerParts) -> wire.Job:
     with parts.desk.db.read() as tx:
         tuning = records.get(tx, project, job_id)
@@ -68,6 +69,7 @@ def resume(job_id: str, project: Project, parts: ServerParts) -> wire.Job:
 
 
 @router.get("/{job_id}/events", response_model=Page[wire.JobEvent])
+@short
 def list_events(
     job_id: str,
     project: Project,
@@ -76,11 +78,12 @@ def list_events(
     stream: bool = False,
 ) -> Page[wire.JobEvent] | Response:
     """A page of events, newest first; or, with `stream=true`, all of them as they come (not in OpenAI's API)."""
-    submit.get(parts.desk, project, job_id)
+    with parts.desk.db.read() as tx:
+        records.check(tx, project, job_id)
+        if not stream:
+            found = records.list_events(tx, project, job_id, after=paging.after, limit=paging.limit)
     if stream:
         return respond(parts.feed, project, job_id, _event)
-    with parts.desk.db.read() as tx:
-        found = records.list_events(tx, project, job_id, after=paging.after, limit=paging.limit)
     return page(Slice([_event(event) for event in found.items], found.has_more), lambda event: event.id)
 
 

@@ -18,7 +18,7 @@ from pegbox.auth import audit
 from pegbox.auth.access import Access, Caller
 from pegbox.errors import InvalidRequest, NotFound, PegboxError
 from pegbox.storage.db import Database
-from pegbox.storage.paging import Slice, fetch
+from pegbox.storage.paging import Slice, fetch, paged
 from pegbox.storage.scope import DEFAULT, Scope
 from pegbox.storage.tables import api_keys, projects
 
@@ -108,7 +108,8 @@ class Keys:
         """Newest first; revoked ones stay on the list, as the audit log does."""
         query = _all().where(scope.owns(api_keys))
         with self._db.read() as tx:
-            page = fetch(tx, scope, query, api_keys.c.seq, api_keys.c.id, after, limit)
+            statement = paged(scope, query, api_keys.c.seq, api_keys.c.id, follows=after is not None)
+            page = fetch(tx, statement, after, limit)
         return Slice([_key(row) for row in page.items], page.has_more)
 
     def get(self, scope: Scope, key_id: str) -> Key:

@@ -4,6 +4,7 @@ import logging
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import update
@@ -61,12 +62,13 @@ def execute(desk: Desk, settings: Settings, pool: EnginePool, job: QueuedJob, le
     if resolved := desk.catalog.find(recipe.base):
         room.make_sure(settings, recipe, resolved.base)
     run.clear()
-    child = LocalRun(run, Limits(settings.job_memory_bytes, settings.job_file_bytes))
+    reads = tuple(Path(path) for path in (recipe.base_folder, recipe.adapter_folder) if path)
+    child = LocalRun(run, Limits(settings.job_memory_bytes, settings.job_file_bytes, settings.root, reads))
     try:
         with lease.guarded(child.kill):
             _follow(child, follower, lease)
         if exposed := child.exposure():
-            log.warning("%s: its process could reach the network: %s", job.id, exposed)
+            log.warning("%s: its process could reach more than it should: %s", job.id, exposed)
         _finish(desk, settings, pool, tuning, run, child.poll(), lease)
     except (Setback, LostRace, *UNREACHABLE):
         _tidy_ended(desk, job, run)
@@ -126,7 +128,7 @@ def sweep(desk: Desk, settings: Settings) -> None:
     """At the start: tidy the runs of jobs that ended while no worker had them in hand."""
     for path in (settings.root / "runs").glob("*"):
         with desk.db.read() as tx:
-            job = store.get(tx, path.name)
+            job = store.get(tx, path.name.partition(".")[0])  # or where a worker lays it out
         if job is None or is_final(job.status):
             RunDir(path).tidy()
 

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select
+from sqlalchemy import Connection, Row, Select, bindparam
 
 from pegbox.errors import NotFound
 from pegbox.queue import store
 from pegbox.queue.states import QueuedJob, Status, is_final
-from pegbox.storage.paging import Slice, fetch
+from pegbox.storage.kept import kept
+from pegbox.storage.paging import Slice, fetch, paged
 from pegbox.storage.scope import Scope
 from pegbox.storage.tables import checkpoints, events, jobs, tunings
 from pegbox.wire.fine_tuning import CheckpointMetrics, CreateJob, ResolvedHyperparameters
@@ -63,7 +64,7 @@ class Checkpoint:
 
 
 def find(tx: Connection, scope: Scope, job_id: str) -> Tuning | None:
-    row = tx.execute(_both(scope).where(jobs.c.id == job_id)).first()
+    row = tx.execute(_one(scope), {"of": job_id}).first()
     return None if row is None else _tuning(row)
 
 
@@ -71,8 +72,14 @@ def get(tx: Connection, scope: Scope, job_id: str) -> Tuning:
     """Raises NotFound in the API's own words."""
     tuning = find(tx, scope, job_id)
     if tuning is None:
-        raise NotFound(f"Could not find fine tune: {job_id}", param="fine_tune_id", code="fine_tune_not_found")
+        raise _not_found(job_id)
     return tuning
+
+
+def check(tx: Connection, scope: Scope, job_id: str) -> None:
+    """Raises NotFound as `get` does."""
+    if tx.execute(_name(scope), {"of": job_id}).first() is None:
+        raise _not_found(job_id)
 
 
 def list_jobs(
@@ -86,27 +93,27 @@ def list_jobs(
     else:
         for key, value in metadata.items():
             query = query.where(stored[key].as_string() == value)
-    page = fetch(tx, scope, query, jobs.c.seq, jobs.c.id, after, limit)
+    statement = paged(scope, query, jobs.c.seq, jobs.c.id, follows=after is not None)
+    page = fetch(tx, statement, after, limit)
     return Slice([_tuning(row) for row in page.items], page.has_more)
 
 
 def list_events(tx: Connection, scope: Scope, job_id: str, *, after: str | None, limit: int) -> Slice[ToldEvent]:
-    query = scope.select(events).where(events.c.job_id == job_id)
-    page = fetch(tx, scope, query, events.c.seq, events.c.id, after, limit)
+    page = fetch(tx, _events(scope, after is not None), after, limit, of=job_id)
     return Slice([_told(row) for row in page.items], page.has_more)
 
 
 def events_after(tx: Connection, scope: Scope, job_id: str, last: str | None, limit: int) -> Slice[ToldEvent]:
     """What was told after the event `last`, or from the beginning; oldest first."""
-    query = scope.select(events).where(events.c.job_id == job_id)
-    page = fetch(tx, scope, query, events.c.seq, events.c.id, last, limit, newest_first=False)
+    page = fetch(tx, _events(scope, last is not None, newest_first=False), last, limit, of=job_id)
     return Slice([_told(row) for row in page.items], page.has_more)
 
 
 def list_checkpoints(tx: Connection, scope: Scope, job_id: str, *, after: str | None, limit: int) -> Slice[Checkpoint]:
     """Highest step first."""
     query = scope.select(checkpoints).where(checkpoints.c.job_id == job_id)
-    page = fetch(tx, scope, query, checkpoints.c.seq, checkpoints.c.id, after, limit)
+    statement = paged(scope, query, checkpoints.c.seq, checkpoints.c.id, follows=after is not None)
+    page = fetch(tx, statement, after, limit)
     return Slice([checkpoint(row) for row in page.items], page.has_more)
 
 
@@ -130,8 +137,29 @@ def _told(row: Row[Any]) -> ToldEvent:
     return ToldEvent(row.id, row.created_at, row.level, row.type, row.message, row.data)
 
 
+def _not_found(job_id: str) -> NotFound:
+    return NotFound(f"Could not find fine tune: {job_id}", param="fine_tune_id", code="fine_tune_not_found")
+
+
+@kept
 def _both(scope: Scope) -> Select[Any]:
     return scope.select(jobs, tunings).join(tunings, tunings.c.job_id == jobs.c.id)
+
+
+@kept
+def _one(scope: Scope) -> Select[Any]:
+    return _both(scope).where(jobs.c.id == bindparam("of"))
+
+
+@kept
+def _name(scope: Scope) -> Select[Any]:
+    return scope.select(jobs).with_only_columns(jobs.c.id).where(jobs.c.id == bindparam("of"))
+
+
+@kept
+def _events(scope: Scope, follows: bool, *, newest_first: bool = True) -> Select[Any]:
+    query = scope.select(events).where(events.c.job_id == bindparam("of"))
+    return paged(scope, query, events.c.seq, events.c.id, follows=follows, newest_first=newest_first)
 
 
 def _tuning(row: Row[Any]) -> Tuning:

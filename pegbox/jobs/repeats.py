@@ -30,6 +30,10 @@ class Call:
     idempotency_key: str | None = None
     is_retry: bool = False  # the client says that it has sent it before
 
+    @property
+    def may_repeat(self) -> bool:
+        return self.is_retry or self.idempotency_key is not None
+
 
 def fingerprint(body: dict[str, object]) -> str:
     """Of a body with its defaults filled in: the order of its fields does not matter."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from sqlalchemy import insert
+from sqlalchemy import Insert, insert
 
 from pegbox import ids
 from pegbox.adapters import Adapters
@@ -20,6 +20,7 @@ from pegbox.jobs.repeats import Call, earlier_job, fingerprint, remember
 from pegbox.queue import store
 from pegbox.queue.store import Event
 from pegbox.storage.db import Database
+from pegbox.storage.kept import kept
 from pegbox.storage.scope import Scope
 from pegbox.storage.tables import tunings
 from pegbox.wire.fine_tuning import EARLY_STOP_KEY, WEIGHTS_KEY, CreateJob, ResolvedHyperparameters
@@ -47,9 +48,10 @@ def create(desk: Desk, scope: Scope, request: CreateJob, call: Call = _ONCE, *, 
     """
     body = request.model_dump(mode="json")
     sha256 = fingerprint(body)
-    with desk.db.read() as tx:  # first of all: a file may be gone since, and the job is there all the same
-        if earlier := earlier_job(tx, scope, call, sha256):
-            return records.get(tx, scope, earlier)
+    if call.may_repeat:
+        with desk.db.read() as tx:  # first of all: a file may be gone since, and the job is there all the same
+            if earlier := earlier_job(tx, scope, call, sha256):
+                return records.get(tx, scope, earlier)
     model = _check_model(desk, scope, request)
     _check_method(request)
     patience(request)
@@ -69,13 +71,18 @@ def create(desk: Desk, scope: Scope, request: CreateJob, call: Call = _ONCE, *, 
         seed = request.seed if request.seed is not None else random.SystemRandom().randrange(2**31)
         values = {"job_id": job_id, "request": body, "model": model, "seed": seed}
         values |= {"created_by": call.key_id, "request_sha256": sha256}
-        tx.execute(insert(tunings).values(**values, hyperparameters=shown.model_dump()))
+        tx.execute(_second_half(), {**values, "hyperparameters": shown.model_dump()})
         validating = f"Validating training file: {request.training_file}"
         if request.validation_file is not None:
             validating += f" and validation file: {request.validation_file}"
         created = Event("created", f"Created fine-tuning job: {job_id}")
         store.tell(tx, job_id, created, Event("validating", validating), *_unheeded(request), *also)
         return records.get(tx, scope, job_id)
+
+
+@kept
+def _second_half() -> Insert:
+    return insert(tunings)
 
 
 def get(desk: Desk, scope: Scope, job_id: str) -> Tuning:

@@ -13,7 +13,7 @@ from pegbox.errors import InvalidRequest, NotFound
 from pegbox.queue import outbox
 from pegbox.queue.outbox import Ending
 from pegbox.storage.db import Database
-from pegbox.storage.paging import Slice, fetch
+from pegbox.storage.paging import Slice, fetch, paged
 from pegbox.storage.scope import Scope
 from pegbox.storage.tables import webhook_endpoints
 from pegbox.wire.webhooks import CreateEndpoint, UpdateEndpoint
@@ -85,7 +85,8 @@ def list_endpoints(db: Database, scope: Scope, *, after: str | None, limit: int)
     """Newest first."""
     query = scope.select(webhook_endpoints)
     with db.read() as tx:
-        page = fetch(tx, scope, query, webhook_endpoints.c.seq, webhook_endpoints.c.id, after, limit)
+        statement = paged(scope, query, webhook_endpoints.c.seq, webhook_endpoints.c.id, follows=after is not None)
+        page = fetch(tx, statement, after, limit)
     return Slice([_endpoint(row) for row in page.items], page.has_more)
 
 

@@ -9,7 +9,7 @@ from pegbox.notify.endpoints import event_type
 from pegbox.queue.outbox import Ending
 from pegbox.queue.states import Status
 from pegbox.storage.db import Database
-from pegbox.storage.paging import Slice, fetch
+from pegbox.storage.paging import Slice, fetch, paged
 from pegbox.storage.tables import deliveries, delivery_attempts, outbox
 
 
@@ -51,7 +51,9 @@ def list_deliveries(db: Database, endpoint_id: str, *, after: str | None, limit:
     about = (outbox.c.event_id, outbox.c.job_id, outbox.c.kind, outbox.c.created_at)
     query = select(deliveries, *about).join(outbox, outbox.c.seq == deliveries.c.outbox_seq)
     with db.read() as tx:
-        page = fetch(tx, _Endpoint(endpoint_id), query, deliveries.c.seq, deliveries.c.id, after, limit)
+        owner = _Endpoint(endpoint_id)
+        statement = paged(owner, query, deliveries.c.seq, deliveries.c.id, follows=after is not None)
+        page = fetch(tx, statement, after, limit)
         names = [row.id for row in page.items]
         tried = select(delivery_attempts).where(delivery_attempts.c.delivery_id.in_(names))
         attempts: dict[str, list[Attempt]] = defaultdict(list)

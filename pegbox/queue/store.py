@@ -5,7 +5,6 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -13,6 +12,7 @@ from sqlalchemy import (
     CompoundSelect,
     Connection,
     Float,
+    Insert,
     Row,
     Select,
     and_,
@@ -31,7 +31,8 @@ from pegbox.errors import IllegalMove, LostRace
 from pegbox.queue import outbox
 from pegbox.queue.states import MOVES, Failure, QueuedJob, Status, is_final
 from pegbox.queue.turns import full_projects, next_turn
-from pegbox.storage.db import Database, insert_if_new, now
+from pegbox.storage.db import Database, new_row, now
+from pegbox.storage.kept import kept
 from pegbox.storage.scope import Scope
 from pegbox.storage.tables import events, jobs
 
@@ -56,7 +57,12 @@ class Event:
 def enqueue(tx: Connection, scope: Scope, job_id: str) -> None:
     """Add a job of that project, to be validated first."""
     values = {"id": job_id, "status": Status.VALIDATING, "created_at": int(time.time()), "attempt": 0}
-    tx.execute(scope.insert(jobs).values(**values, turn=next_turn(tx, scope.project_id)))
+    tx.execute(_entry(scope), {**values, "turn": next_turn(tx, scope.project_id)})
+
+
+@kept
+def _entry(scope: Scope) -> Insert:
+    return scope.insert(jobs)
 
 
 def get(tx: Connection, job_id: str) -> QueuedJob | None:
@@ -94,15 +100,12 @@ def _heads(tx: Connection, statuses: tuple[Status, ...], full: Full) -> list[Sta
     return [status for *_, status in sorted(heads)]
 
 
-# To put these statements together takes longer than to run them, so they are kept.
-
-
-@lru_cache(maxsize=256)
+@kept
 def _firsts(statuses: tuple[Status, ...], full: Full) -> CompoundSelect[Any]:
     return union_all(*(select(_free(status, full).subquery()) for status in statuses))
 
 
-@lru_cache(maxsize=256)
+@kept
 def _take(status: Status, full: Full) -> ReturningUpdate[Any]:
     lost = case((jobs.c.lease_token.is_(None), 0), else_=1)
     # Who holds one of these rows this moment changes it, so we would not want it: take the next.
@@ -232,15 +235,21 @@ def tell(tx: Connection, job_id: str, *told: Event) -> int:
     """Append events, leaving out those told before. They belong to whoever the job belongs to. Returns how many were
     new."""
     moment = int(time.time())
-    owner = select(jobs.c.project_id).where(jobs.c.id == job_id).scalar_subquery()
     new = 0
     for event in told:
-        new += insert_if_new(
-            tx, events, id=ids.mint("event"), job_id=job_id, key=event.key, created_at=moment,
-            level=event.level, type=event.type, message=event.message,
-            data=None if event.data is None else dict(event.data), project_id=owner,
-        )  # fmt: skip
+        values = {
+            "of": job_id, "id": ids.mint("event"), "job_id": job_id, "key": event.key, "created_at": moment,
+            "level": event.level, "type": event.type, "message": event.message,
+            "data": None if event.data is None else dict(event.data),
+        }  # fmt: skip
+        new += tx.execute(_telling(tx.dialect.name), values).first() is not None
     return new
+
+
+@kept
+def _telling(dialect: str) -> Insert:
+    owner = select(jobs.c.project_id).where(jobs.c.id == bindparam("of")).scalar_subquery()
+    return new_row(dialect, events).values(project_id=owner)
 
 
 def was_told(tx: Connection, job_id: str, key: str) -> bool:

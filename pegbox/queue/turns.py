@@ -6,9 +6,12 @@ meanwhile is served after the turn in hand, and not after the hundred. With one 
 (It is start-time fair queueing, each job counting as much as any other.)
 """
 
-from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select, union_all
+from typing import Any
+
+from sqlalchemy import CompoundSelect, Connection, Select, and_, bindparam, func, or_, select, union_all
 
 from pegbox.queue.states import QueuedJob, Status
+from pegbox.storage.kept import kept
 from pegbox.storage.tables import jobs
 
 TRAINING = (Status.RUNNING, Status.PAUSING)
@@ -23,11 +26,8 @@ _FULL = (
 
 def next_turn(tx: Connection, project_id: str) -> int:
     """The turn of a new job of the project."""
-    of_project = select(func.max(jobs.c.turn)).where(jobs.c.project_id == project_id)
-    # One look into the index a status: a maximum over all of them at once would read every job that ever was.
-    served = union_all(*(select(_highest(status).scalar_subquery()) for status in _SERVED))
-    highest = [turn or 0 for turn in tx.execute(served).scalars()]
-    return max(tx.execute(of_project).scalar() or 0, *highest) + 1
+    highest = [turn or 0 for turn in tx.execute(_turns(), {"of": project_id}).scalars()]
+    return max(highest) + 1
 
 
 def full_projects(tx: Connection, most: int) -> tuple[str, ...]:
@@ -43,6 +43,14 @@ def position(tx: Connection, job: QueuedJob) -> int | None:
     sooner = or_(jobs.c.turn < job.turn, and_(jobs.c.turn == job.turn, jobs.c.seq < seq))
     ahead = select(func.count()).where(jobs.c.status == Status.QUEUED, sooner)
     return int(tx.execute(ahead).scalar_one()) + 1
+
+
+@kept
+def _turns() -> CompoundSelect[Any]:
+    """The project's highest turn, and those that were served."""
+    of_project = select(func.max(jobs.c.turn)).where(jobs.c.project_id == bindparam("of"))
+    # One look into the index a status: a maximum over all of them at once would read every job that ever was.
+    return union_all(of_project, *(select(_highest(status).scalar_subquery()) for status in _SERVED))
 
 
 def _highest(status: Status) -> Select[tuple[int]]:

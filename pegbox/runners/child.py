@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pegbox.runners.isolation import isolate_network
+from pegbox.runners.landlock import confine
 
 _PR_SET_PDEATHSIG = 1
 _OPEN_FILES = 4096
@@ -24,7 +25,10 @@ def main() -> None:
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--memory-bytes", type=int, default=0)
     parser.add_argument("--file-bytes", type=int, default=0)
-    parser.add_argument("--tell", help="a file to write into what became of the network")
+    parser.add_argument("--keep-out", type=Path, help="a folder to see nothing of, but what the next two name")
+    parser.add_argument("--writes", type=Path, help="the folder in it to work in")
+    parser.add_argument("--reads", type=Path, action="append", default=[], help="what in it to read from")
+    parser.add_argument("--tell", help="a file to write into what became of the network and of the other files")
     parser.add_argument("program", nargs="+")
     asked = parser.parse_args()
     os.umask(0o077)
@@ -35,9 +39,11 @@ def main() -> None:
     if asked.file_bytes:
         _limit(resource.RLIMIT_FSIZE, asked.file_bytes)
     _be_killed_first()
-    network = isolate_network()
+    done = [isolate_network()]
+    if asked.keep_out:
+        done.append(confine(asked.keep_out, writes=asked.writes, reads=asked.reads))
     if asked.tell:
-        Path(asked.tell).write_text(network, "utf-8")
+        Path(asked.tell).write_text("\n".join(done), "utf-8")
     if sys.platform == "linux":  # after the isolation, which may take it back
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != asked.parent:  # it died before we asked

@@ -25,10 +25,12 @@ _ORPHAN_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one run may take; 0 is no limit."""
+    """What one run may take, and what it may see; 0 is no limit."""
 
     memory_bytes: int = 0  # of address space
     file_bytes: int = 0  # of any one file
+    keep_out: Path | None = None  # the server's data directory: of that it sees its run directory
+    reads: tuple[Path, ...] = ()  # and these
 
 
 class LocalRun:
@@ -41,13 +43,18 @@ class LocalRun:
     def __init__(self, run: RunDir, limits: Limits | None = None) -> None:
         limits = limits or Limits()
         self._run = run
-        self._network = run.path / "network.txt"
+        self._walls = run.path / "walls.txt"
         os.chmod(run.path, 0o700)  # noqa: PTH101
-        own = {"PYTHONPATH": _import_path(), "PEGBOX_PARENT": str(os.getpid())}
+        scratch = run.path / "tmp"  # the machine's may lie beside the data directory, and be shared
+        scratch.mkdir(exist_ok=True)
+        own = {"PYTHONPATH": _import_path(), "PEGBOX_PARENT": str(os.getpid()), "TMPDIR": str(scratch)}
         env = {**child_environment(), **crash_environment(), **own}
         python = [sys.executable, "-P"]  # no module is taken from the folder that it works in
         command = [*python, "-m", "pegbox.runners.child", "--parent", str(os.getpid())]
-        command += ["--tell", str(self._network)]
+        command += ["--tell", str(self._walls)]
+        if limits.keep_out is not None:
+            command += ["--keep-out", str(limits.keep_out), "--writes", str(run.path)]
+            command += [word for path in limits.reads for word in ("--reads", str(path))]
         command += ["--memory-bytes", str(limits.memory_bytes), "--file-bytes", str(limits.file_bytes), "--"]
         command += [*python, "-m", "pegbox.train", str(run.path)]
         with _locked(run) as lock, run.log.open("ab") as output:
@@ -67,9 +74,9 @@ class LocalRun:
         return self._process.pid
 
     def exposure(self) -> str | None:
-        """Why the run can reach the network; None where it can't."""
-        said = self._network.read_text("utf-8") if self._network.exists() else ""
-        return said if said.startswith("not isolated") else None
+        """Why the run can reach the network, or what is not its own; None where it can't."""
+        said = self._walls.read_text("utf-8") if self._walls.exists() else ""
+        return "; ".join(line for line in said.splitlines() if line.startswith("not ")) or None
 
     def poll(self) -> int | None:
         """The exit status, or None while it works. What it left behind in its group is killed."""

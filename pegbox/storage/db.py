@@ -26,6 +26,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Float,
+    Insert,
     Integer,
     Table,
     create_engine,
@@ -43,6 +44,7 @@ from sqlalchemy.sql.functions import GenericFunction
 from pegbox import durable, metrics
 from pegbox.errors import PegboxError
 from pegbox.storage.doubt import Doubt
+from pegbox.storage.kept import kept
 
 _OLDEST_SAFE_SQLITE = (3, 51, 3)
 _OLDEST_POSTGRES = 13
@@ -76,9 +78,11 @@ class Database:
     def __init__(self, where: Path | str, *, clock: Callable[[], float] = time.time) -> None:
         if isinstance(where, Path):
             self.name = "sqlite"
+            self.is_local = True
             self._engines = _sqlite(where, clock)
         else:
             self.name = "postgresql"
+            self.is_local = False
             self._engines = _postgres(where)
         self._one_writer = threading.Lock()
         self._line = threading.Lock()  # before it; who touches goes past the line
@@ -160,9 +164,14 @@ class Database:
 
 def insert_if_new(tx: Connection, table: Table, **values: Any) -> bool:
     """Insert a row unless one with the same unique value is there. Returns whether it was inserted."""
-    make = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
-    new = make(table).values(**values).on_conflict_do_nothing().returning(*table.primary_key)
-    return tx.execute(new).first() is not None
+    return tx.execute(new_row(tx.dialect.name, table), values).first() is not None
+
+
+@kept
+def new_row(dialect: str, table: Table) -> Insert:
+    """Inserts a row and returns its primary key; returns nothing where one with the same unique value is there."""
+    make = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    return make(table).on_conflict_do_nothing().returning(*table.primary_key)
 
 
 class now(GenericFunction[float]):  # noqa: N801 - it is written like a function of SQL

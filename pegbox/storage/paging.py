@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, FromClause, Row, Select, select
+from sqlalchemy import Column, ColumnElement, Connection, FromClause, Row, Select, bindparam, select
 
 Item = TypeVar("Item")
 
@@ -20,26 +20,29 @@ class Owner(Protocol):
     def owns(self, table: FromClause) -> ColumnElement[bool]: ...
 
 
-def fetch(
-    tx: Connection,
+def paged(
     owner: Owner,
     query: Select[Any],
     seq: Column[int],
     name: Column[str],
-    after: str | None,
-    limit: int,
     *,
+    follows: bool,
     newest_first: bool = True,
-) -> Slice[Row[Any]]:
-    """The rows that follow the row named `after`, at most `limit`.
+) -> Select[Any]:
+    """The statement that `fetch` runs: rows of the query that follow the one named `after`, or the first ones.
 
     An `after` that names no row of the owner gives an empty page: a client that pages while things are deleted
     comes to an end instead of starting over.
     """
     query = query.where(owner.owns(seq.table))
-    if after is not None:
-        at = select(seq).where(name == after, owner.owns(seq.table)).scalar_subquery()
+    if follows:
+        at = select(seq).where(name == bindparam("after"), owner.owns(seq.table)).scalar_subquery()
         query = query.where(seq < at if newest_first else seq > at)
-    query = query.order_by(seq.desc() if newest_first else seq.asc()).limit(limit + 1)
-    rows = list(tx.execute(query))
+    return query.order_by(seq.desc() if newest_first else seq.asc()).limit(bindparam("rows"))
+
+
+def fetch(tx: Connection, statement: Select[Any], after: str | None, limit: int, **named: object) -> Slice[Row[Any]]:
+    """At most `limit` rows of a statement made by `paged`; `named` is what it leaves open besides."""
+    follows = {} if after is None else {"after": after}
+    rows = list(tx.execute(statement, {**named, **follows, "rows": limit + 1}))
     return Slice(rows[:limit], has_more=len(rows) > limit > 0)

@@ -139,7 +139,7 @@ class RunDir:
         """Remove what an ended run needs no more: the user's rows, which live in the file store while their owner
         wants them to (evidence holds some, as tokens), and the checkpoints. Recipe, metrics, events, receipt and log
         stay."""
-        for folder in (self.path / "data", self.checkpoints):
+        for folder in (self.path / "data", self.checkpoints, self.path / "tmp"):
             shutil.rmtree(folder, ignore_errors=True)
         (self.path / "evidence.json").unlink(missing_ok=True)
 

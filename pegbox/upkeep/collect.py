@@ -58,7 +58,7 @@ def _end_runs(store: Store, wanted: References) -> int:
     """Of an ended job what outlives it stays; of a job that there is not, nothing does."""
     ended = 0
     for path in (store.root / "runs").glob("*"):
-        if path.name in wanted.unfinished:
+        if path.name.partition(".")[0] in wanted.unfinished:  # JOB, or JOB.TOKEN where a worker lays it out
             continue
         run, before = RunDir(path), stored(path)
         if path.name in wanted.jobs:
