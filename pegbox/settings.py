@@ -68,6 +68,9 @@ class Settings(BaseSettings):
         None, description="private networks that webhooks may reach, as `10.1.0.0/16,fd00::/8`; else the internet only"
     )
     webhook_http: bool = Field(False, description="webhooks to those networks may be plain http")
+    keep_deliveries_days: int = Field(
+        30, ge=0, description="days for which it is kept who was told of a job's end; 0 = for ever"
+    )
 
     log: str = Field("text", pattern=r"^(text|json)$", description="form of the log on standard error: text or json")
     log_level: str = Field(

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from conftest import chat_row, rows
 from following import jsonl, wait_for
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from pegbox.adapters import Adapters
 from pegbox.catalog.models import Catalog
 from pegbox.data.estimate import load_timings
 from pegbox.engines.pool import EnginePool, PoolSettings
+from pegbox.errors import LostRace
 from pegbox.files import Files
-from pegbox.jobs import control, execute, records, submit
+from pegbox.jobs import control, execute, records, reports, submit
 from pegbox.jobs.foresee import TIMINGS
 from pegbox.jobs.prepare import prepare
 from pegbox.jobs.records import Tuning
@@ -28,9 +29,9 @@ from pegbox.queue.worker import Worker
 from pegbox.receipt.record import Receipt
 from pegbox.settings import Settings
 from pegbox.storage.blobs import Blobs
-from pegbox.storage.db import Database
+from pegbox.storage.db import Database, now
 from pegbox.storage.scope import DEFAULT
-from pegbox.storage.tables import events
+from pegbox.storage.tables import events, jobs
 from pegbox.train.attested import Counts, Evidence, Stop
 from pegbox.train.rundir import Note, Result, RunDir, StepMetrics
 from pegbox.wire.fine_tuning import CreateJob
@@ -347,3 +348,34 @@ def test_a_whole_run_teaches_how_long_it_takes(shop: Shop, trainer: Trainer) -> 
     trainer(train(0.5, 0.4, n_epochs=2), end("succeeded", 4))
     shop.work_on(job_id, Status.SUCCEEDED)
     assert len(load_timings(shop.settings.root / TIMINGS)) == 1
+
+
+def test_a_worker_that_slept_while_it_checked_leaves_the_run_of_another_alone(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wakes up when the next one has checked the same job, laid out its run, and trained a while."""
+    keep = reports.keep
+    seen: list[dict[str, bytes]] = []
+
+    def contents(run: RunDir) -> dict[str, bytes]:
+        return {str(path.relative_to(run.path)): path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+
+    def sleep_here(*args: object) -> None:
+        keep(*args)
+        if seen:
+            return
+        seen.append({})
+        with shop.desk.db.write() as tx:
+            tx.execute(update(jobs).values(lease_until=now() - 1))
+        job = store.claim(shop.desk.db, [Status.VALIDATING])
+        prepare(shop.desk, shop.settings, job, Lease(shop.desk.db, job, threading.Event()))
+        run = shop.run(job.id)
+        (run.checkpoints / "step-000001").mkdir()
+        (run.checkpoints / "step-000001" / "adapter").write_bytes(b"learnt")
+        seen.append(contents(run))
+
+    monkeypatch.setattr(reports, "keep", sleep_here)
+    with pytest.raises(LostRace):
+        shop.create()
+    (run,) = (shop.settings.root / "runs").iterdir()
+    assert contents(RunDir(run)) == seen[1]

@@ -1,5 +1,7 @@
 """Leases that fence themselves, setbacks, and whose turn it is."""
 
+import errno
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -203,6 +205,30 @@ def test_a_handler_may_ask_for_another_attempt(db: Database) -> None:
     until_final(db)
     worker.close()
     assert tried == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(errno.EIO, None), (errno.ENOSPC, "insufficient_storage"), (errno.ENOENT, "server_error")]
+)
+def test_what_the_machine_refuses_is_tried_again_where_it_may_pass(db: Database, error: int, code: str | None) -> None:
+    """A disk that errs may be well again; a full one is not before somebody makes room; a missing file is our bug."""
+    add(db, "j")
+    tried: list[int] = []
+
+    def handle(job: QueuedJob, _: Lease) -> None:
+        tried.append(job.setbacks)
+        if len(tried) == 1:
+            raise OSError(error, os.strerror(error))
+        with db.write() as tx:
+            store.move(tx, job, Status.CANCELLED)
+
+    worker = Worker(db, [Status.VALIDATING], handle, name="w")
+    worker.start()
+    until_final(db)
+    worker.close()
+    assert tried == ([0] if code else [0, 1])
+    failure = get(db, "j").failure
+    assert (failure.code if failure else None) == code
 
 
 def until_final(db: Database) -> None:

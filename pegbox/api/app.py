@@ -37,6 +37,7 @@ from pegbox.settings import Settings
 from pegbox.storage.blobs import Blobs
 from pegbox.storage.lock import lock_folder
 from pegbox.upkeep.collect import collect
+from pegbox.upkeep.rounds import Rounds
 from pegbox.upkeep.store import Store
 
 ROUTERS = (
@@ -72,6 +73,7 @@ def create_app(settings: Settings) -> Server:
     pool = open_pool(settings)
     crew = muster(desk, settings, pool)
     deliverer = Deliverer(desk, settings)
+    rounds = Rounds(desk, settings)
     drain = Drain(settings.shutdown_seconds)
 
     def begin_shutdown() -> None:
@@ -83,14 +85,15 @@ def create_app(settings: Settings) -> Server:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        desk.files.purge()
         sweep(desk, settings)
         if not shared:  # of a folder that others write to, `pegbox collect` is run by hand
             collect(Store(settings.root, db, Blobs(settings.root / "blobs")))
         crew.start()
         deliverer.start()
+        rounds.start()
         yield
         begin_shutdown()
+        rounds.close()
         crew.close()
         deliverer.close()
         pool.close()
@@ -100,8 +103,9 @@ def create_app(settings: Settings) -> Server:
 
     app = make_api(lifespan)
     app.state.parts = Parts(
-        settings, desk, pool, crew.workers, (*crew.workers, deliverer), drain, Feed(db, drain), keys, Projects(db)
-    )
+        settings, desk, pool, crew.workers, (*crew.workers, deliverer, rounds),
+        drain, Feed(db, drain), keys, Projects(db),
+    )  # fmt: skip
     return Server(Watch(Shell(app, Gate(keys, settings), settings)), begin_shutdown, new_key)
 
 

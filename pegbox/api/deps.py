@@ -24,6 +24,7 @@ from pegbox.queue.worker import Worker
 from pegbox.settings import Settings
 from pegbox.storage.paging import Slice
 from pegbox.storage.scope import Scope
+from pegbox.upkeep.rounds import Rounds
 from pegbox.wire.base import Page, Response
 from pegbox.wire.base import Request as WireRequest
 
@@ -40,7 +41,7 @@ class Parts:
     desk: Desk
     pool: EnginePool
     workers: tuple[Worker, ...]
-    threads: tuple[Worker | Deliverer, ...]  # the workers and whoever else must live
+    threads: tuple[Worker | Deliverer | Rounds, ...]  # the workers and whoever else must live
     drain: Drain
     feed: Feed
     keys: Keys

@@ -68,6 +68,8 @@ def _reasons(parts: Parts) -> Iterator[str]:
     except Exception:
         log.exception("the database does not answer")
         yield "the database does not answer"
+    if parts.desk.db.doubt.is_there:
+        yield "the disk failed while something was being stored; nothing is stored until it is well again"
     try:
         free = shutil.disk_usage(parts.settings.root).free
     except OSError:

@@ -97,7 +97,7 @@ class Keys:
         """Write down that it was used. Never the reason why a request fails."""
         now = self._noted[key.id] = int(time.time())
         try:
-            with self._db.write() as tx:
+            with self._db.touch() as tx:  # a read waits for it: it goes before all that is written
                 tx.execute(update(api_keys).where(api_keys.c.id == key.id).values(last_used_at=now))
         except Exception:  # a full disk, say
             log.exception("the use of a key can't be written down")

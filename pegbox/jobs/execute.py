@@ -128,7 +128,7 @@ def sweep(desk: Desk, settings: Settings) -> None:
     """At the start: tidy the runs of jobs that ended while no worker had them in hand."""
     for path in (settings.root / "runs").glob("*"):
         with desk.db.read() as tx:
-            job = store.get(tx, path.name)
+            job = store.get(tx, path.name.partition(".")[0])  # or where a worker lays it out
         if job is None or is_final(job.status):
             RunDir(path).tidy()
 

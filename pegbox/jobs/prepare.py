@@ -54,8 +54,10 @@ def prepare(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
     base = base_of(desk, tuning)
     see_that_it_fits(base.model, submit.weights(tuning.request), settings)
     beat = _sparsely(lease.beat)
-    run = RunDir(settings.root / "runs" / job.id)
+    place = settings.root / "runs" / job.id
+    run = RunDir(place.with_name(f"{job.id}.{job.lease_token}"))  # ours alone, though we may have lost the job
     with ExitStack() as stack:
+        stack.callback(shutil.rmtree, run.path, ignore_errors=True)
         sources = _sources(desk, tuning, stack)
         method = tuning.request.tunes_by
         for source in sources:
@@ -66,30 +68,32 @@ def prepare(desk: Desk, settings: Settings, job: QueuedJob, lease: Lease) -> Non
         )  # fmt: skip
         reports.keep(desk, tuning.scope, settings, looked, [source.file for source in sources], base.model, base.target)
         refuse(looked, settings)
-        shutil.rmtree(run.path, ignore_errors=True)  # an earlier attempt that did not come to its end
         run.create()
         held = hold_out(looked, tuning, settings)
         lay_out(run, looked, [source.content for source in sources], held, beat)
-
-    training = looked.training
-    can_validate = looked.validation is not None or len(held) > 0
-    recipe = resolve(tuning, base, training, len(held), settings, patience(tuning.request) if can_validate else None)
-    recipe.save(run.recipe_path)
-    expected = _expect(run, recipe, looked, base, settings)
-    told = announcements(tuning, base, looked, len(held), recipe, expected)
-    shown = ResolvedHyperparameters(
-        n_epochs=recipe.n_epochs,
-        batch_size=recipe.batch_size,
-        learning_rate_multiplier=recipe.learning_rate_multiplier,
-        beta=recipe.beta if recipe.method == "dpo" else None,
-    )
-    durable.sync_tree(run.path, "run")
-    with desk.db.write() as tx:
-        store.hold(tx, job)
-        row = update(tunings).where(tunings.c.job_id == job.id)
-        tx.execute(row.values(hyperparameters=shown.model_dump()))
-        store.tell(tx, job.id, *told)
-        store.move(tx, job, Status.QUEUED)
+        training = looked.training
+        can_validate = looked.validation is not None or len(held) > 0
+        recipe = resolve(
+            tuning, base, training, len(held), settings, patience(tuning.request) if can_validate else None
+        )
+        recipe.save(run.recipe_path)
+        expected = _expect(run, recipe, looked, base, settings)
+        told = announcements(tuning, base, looked, len(held), recipe, expected)
+        shown = ResolvedHyperparameters(
+            n_epochs=recipe.n_epochs,
+            batch_size=recipe.batch_size,
+            learning_rate_multiplier=recipe.learning_rate_multiplier,
+            beta=recipe.beta if recipe.method == "dpo" else None,
+        )
+        durable.sync_tree(run.path, "run")
+        with desk.db.write() as tx:
+            store.hold(tx, job)
+            shutil.rmtree(place, ignore_errors=True)  # of an earlier attempt that did not come to its end
+            durable.rename(run.path, place, "run")
+            row = update(tunings).where(tunings.c.job_id == job.id)
+            tx.execute(row.values(hyperparameters=shown.model_dump()))
+            store.tell(tx, job.id, *told)
+            store.move(tx, job, Status.QUEUED)
 
 
 def _sources(desk: Desk, tuning: Tuning, stack: ExitStack) -> list[Source]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, insert, select
 
 from pegbox.errors import Conflict
+from pegbox.storage.db import Database
 from pegbox.storage.scope import Scope
 from pegbox.storage.tables import idempotency, jobs, tunings
 
@@ -54,9 +55,19 @@ def remember(tx: Connection, scope: Scope, call: Call, sha256: str, job_id: str)
     if call.idempotency_key is None:
         return
     now = int(time.time())
-    tx.execute(delete(idempotency).where(idempotency.c.created_at <= now - KEPT_SECONDS))
+    _forget(tx, now)
     values = {"key": call.idempotency_key, "request_sha256": sha256, "job_id": job_id, "created_at": now}
     tx.execute(insert(idempotency).values(project_id=scope.project_id, **values))
+
+
+def prune(db: Database, now: float) -> None:
+    """Forget the keys of more than a day ago, where no call has done so."""
+    with db.write() as tx:
+        _forget(tx, now)
+
+
+def _forget(tx: Connection, now: float) -> None:
+    tx.execute(delete(idempotency).where(idempotency.c.created_at <= now - KEPT_SECONDS))
 
 
 def _same_key(tx: Connection, scope: Scope, key: str, sha256: str) -> str | None:

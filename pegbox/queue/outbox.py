@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from pegbox import ids
 from pegbox.queue.states import Status
@@ -22,6 +22,7 @@ WAITS = tuple(float(later - earlier) for earlier, later in pairwise(SCHEDULE))
 _JITTER = 0.1  # each wait is up to this share shorter or longer, so that not all come at once
 HOLD_SECONDS = 60.0  # whoever takes a delivery and does not come back loses it after this
 _LONGEST_ERROR = 500
+_PRUNED_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,23 @@ def note(db: Database, delivery: Delivery, outcome: Outcome, waits: tuple[float,
     with db.write() as tx:
         if tx.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(**values)).rowcount:
             tx.execute(insert(delivery_attempts).values(**tried, status_code=outcome.status_code, error=error))
+
+
+def prune(db: Database, before: float) -> int:
+    """Forget endings of before that moment (unix seconds) with all that was sent of them, a few at a time so that
+    nobody waits long. What is still to be sent is kept. Returns how many."""
+    waiting = select(deliveries.c.outbox_seq).where(deliveries.c.not_before.is_not(None))
+    old = (outbox.c.created_at < before) & outbox.c.routed_at.is_not(None) & outbox.c.seq.not_in(waiting)
+    forgotten = 0
+    while True:
+        with db.write() as tx:
+            some = tx.execute(select(outbox.c.seq).where(old).order_by(outbox.c.seq).limit(_PRUNED_AT_ONCE)).scalars()
+            gone = list(some)
+            tx.execute(delete(deliveries).where(deliveries.c.outbox_seq.in_(gone)))
+            tx.execute(delete(outbox).where(outbox.c.seq.in_(gone)))
+        forgotten += len(gone)
+        if len(gone) < _PRUNED_AT_ONCE:
+            return forgotten
 
 
 def drop(tx: Connection, endpoint_id: str) -> None:

@@ -7,12 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pegbox import metrics
-from pegbox.errors import JobFailure, LostRace, Setback
+from pegbox.errors import JobFailure, LostRace, RequestError, Setback, StorageBroken
 from pegbox.queue import store
 from pegbox.queue.lease import Lease, steady
 from pegbox.queue.states import Failure, QueuedJob, Status
 from pegbox.queue.store import Event
 from pegbox.storage.db import UNREACHABLE, Database
+from pegbox.storage.trouble import trouble
 
 log = logging.getLogger(__name__)
 _IDLE_SECONDS = 0.5
@@ -99,10 +100,13 @@ class Worker:
             log.warning("job %s broke off: %s", job.id, error)
             with suppress(*UNREACHABLE):  # if it can't be reached now, either, the lease runs out
                 self._set_back(job, "The server's database could not be reached.")
-        except Exception:
+        except Exception as error:
             log.exception("job %s broke", job.id)
-            message = "The job failed due to an internal error; the server's log has the details."
-            self._fail(job, Failure("server_error", message, None))
+            refused = trouble(error)  # the disk, or something else of the machine
+            if isinstance(refused, StorageBroken):
+                self._set_back(job, refused.message)
+            else:
+                self._fail(job, _failure(refused))
 
     def _set_back(self, job: QueuedJob, because: str) -> None:
         try:
@@ -120,6 +124,14 @@ class Worker:
                     store.move(tx, current, Status.FAILED, because=because, failure=failure)
         except LostRace as lost:
             log.warning("%s; its failure is dropped", lost)
+
+
+def _failure(refused: RequestError | None) -> Failure:
+    """Of what was not foreseen, or of a disk that is full: that does not pass until somebody has made room."""
+    if refused is not None:
+        return Failure(refused.code or "server_error", refused.message, None)
+    message = "The job failed due to an internal error; the server's log has the details."
+    return Failure("server_error", message, None)
 
 
 def _given_up(job: QueuedJob) -> JobFailure:

@@ -1,4 +1,4 @@
-"""Open the database and run transactions. The only module that knows which SQL database it is.
+"""Open the database and run transactions. With doubt.py, the only module that knows which SQL database it is.
 
 SQLite, in the data directory, is for one machine. It comes from the `pysqlite3` wheel: the system's own may carry the
 WAL-reset bug (fixed in 3.51.3), which corrupts a database that two connections write to. PostgreSQL is for several
@@ -43,6 +43,7 @@ from sqlalchemy.sql.functions import GenericFunction
 
 from pegbox import durable, metrics
 from pegbox.errors import PegboxError
+from pegbox.storage.doubt import Doubt
 from pegbox.storage.kept import kept
 
 _OLDEST_SAFE_SQLITE = (3, 51, 3)
@@ -84,6 +85,8 @@ class Database:
             self.is_local = False
             self._engines = _postgres(where)
         self._one_writer = threading.Lock()
+        self._line = threading.Lock()  # before it; who touches goes past the line
+        self.doubt = Doubt(self._engines.writer, self._one_writer)
         try:
             self._migrate()
         except OperationalError as error:
@@ -97,19 +100,32 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        with self._one_writer, self._engines.writer.begin() as tx:
+        with self._line, self._writing() as tx:
             yield tx
-            durable.step("commit.before")
-            committing = time.perf_counter()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        committing = 0.0
+        with self._one_writer:
+            self.doubt.look()
+            try:
+                with self._engines.writer.begin() as tx:
+                    yield tx
+                    durable.step("commit.before")
+                    committing = time.perf_counter()
+            except OperationalError as error:
+                if not committing:
+                    raise
+                raise self.doubt.arose(error) from None
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - committing)
         durable.step("commit.done")
 
     @contextmanager
     def touch(self) -> Iterator[Connection]:
         """For one UPDATE of one row that needs nothing else to stand still, such as a heartbeat: where the database
-        lets it, it does not wait for writers."""
+        lets it, it does not wait for writers; else it is served before those of this process that wait."""
         if self._engines.toucher is self._engines.writer:
-            with self.write() as tx:
+            with self._writing() as tx:
                 yield tx
         else:
             with self._engines.toucher.begin() as tx:

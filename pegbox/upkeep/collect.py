@@ -29,6 +29,7 @@ def collect(store: Store) -> Collected:
     halves = store.blobs.sweep_incoming()
     candidates = store.blobs.keys()  # what gets a name from now on is none
     with store.blobs.alone():
+        store.db.doubt.settle(of_others=True)  # a row that comes back after a crash must find its bytes
         with store.db.read() as tx:
             wanted = references(tx)
         garbage = [key for key in candidates if not is_wanted(key, wanted)]
@@ -57,7 +58,7 @@ def _end_runs(store: Store, wanted: References) -> int:
     """Of an ended job what outlives it stays; of a job that there is not, nothing does."""
     ended = 0
     for path in (store.root / "runs").glob("*"):
-        if path.name in wanted.unfinished:
+        if path.name.partition(".")[0] in wanted.unfinished:  # JOB, or JOB.TOKEN where a worker lays it out
             continue
         run, before = RunDir(path), stored(path)
         if path.name in wanted.jobs:

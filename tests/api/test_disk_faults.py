@@ -9,50 +9,20 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from conftest import KEY, Server, ServerMaker, finished, rows
+from faulty_disk import injected, is_sound, left, said, send
 from following import jsonl
+from psycopg.errors import LockNotAvailable
 from sqlalchemy.exc import OperationalError
 
 from pegbox.errors import StorageBroken, StorageFull
-from pegbox.storage.blobs import Blobs
-from pegbox.storage.db import Database
 from pegbox.storage.trouble import trouble
-from pegbox.upkeep.store import references
-from pegbox.upkeep.verify import damage
 
 MIB = 2**20
-
-
-def send(running: Server, content: bytes, **options: object) -> httpx.Response:
-    with running.http() as http:
-        form = {"files": {"file": ("rows.jsonl", content)}, "data": {"purpose": "fine-tune"}}
-        return http.post("/files", **{**form, **options})
-
-
-def said(answer: httpx.Response, status: int, code: str) -> str:
-    assert answer.status_code == status, answer.text
-    error = answer.json()["error"]
-    assert (error["type"], error["code"]) == ("server_error", code)
-    return str(error["message"])
-
-
-def left(running: Server) -> list[str]:
-    """Half-written things."""
-    parts = (running.data_dir / "blobs" / "incoming").glob("*/*")
-    return [path.name for path in parts if path.name != "alive.lock"]
-
-
-def is_sound(root: Path) -> None:
-    db = Database(root / "pegbox.db")
-    with db.read() as tx:
-        assert damage(Blobs(root / "blobs").root, references(tx)) == []
-    db.close()
 
 
 @contextlib.contextmanager
@@ -153,29 +123,6 @@ def test_a_job_without_room_fails_before_it_starts(new_server: ServerMaker) -> N
 # --- a disk that refuses, and other limits -------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def injected(running: Server, call: str, error: str, below: str = "") -> Iterator[None]:
-    """From now on that system call of the server fails; of one path of its data directory only, if one is named."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
-    assert running.process is not None
-    command = ["strace", "-f", "-qq", "-p", str(running.process.pid), "-e", f"trace={call}", "-o", "/dev/null"]
-    if below:
-        command += ["-P", str((running.data_dir / below).resolve())]
-    tracer = subprocess.Popen([*command, "-e", f"inject={call}:error={error}"], stderr=subprocess.PIPE, text=True)
-    status = Path(f"/proc/{running.process.pid}/status")
-    try:
-        deadline = time.monotonic() + 20
-        while "TracerPid:\t0\n" in status.read_text("ascii"):
-            if tracer.poll() is not None or time.monotonic() > deadline:
-                pytest.skip("a process may not be traced here")
-            time.sleep(0.05)
-        yield
-    finally:
-        tracer.terminate()
-        tracer.communicate()
-
-
 @pytest.mark.parametrize(
     ("path", "error"),
     [
@@ -191,7 +138,7 @@ def test_a_flush_that_fails_fails_the_upload(new_server: ServerMaker, path: str,
     """Of the bytes, of the folder that holds their name, of the database's log: nothing is acknowledged."""
     running = new_server()
     assert send(running, b"before").status_code == 200
-    with injected(running, "fsync", error, below=path):
+    with injected(running, "fsync", f"error={error}", below=path):
         answer = send(running, b"x" * 1000)
     full = error == "ENOSPC" and not path  # SQLite has one word for all that a flush may say
     said(answer, *((507, "insufficient_storage") if full else (503, "storage_unavailable")))
@@ -244,6 +191,8 @@ def test_a_read_only_disk_stops_the_start_with_a_sentence(small_disk: Path, tiny
         (OperationalError("", {}, Exception("attempt to write a readonly database")), StorageBroken),
         (OperationalError("", {}, Exception("unable to open database file")), StorageBroken),
         (OperationalError("", {}, Exception("database is locked")), StorageBroken),
+        (OperationalError("", {}, Exception("database disk image is malformed")), StorageBroken),
+        (OperationalError("", {}, LockNotAvailable("canceling statement due to lock timeout")), StorageBroken),
         (OSError(errno.ENOENT, ""), type(None)), (ValueError(), type(None)),
         (OperationalError("", {}, Exception("no such table: files")), type(None)),
     ],
