@@ -61,7 +61,8 @@ def engines(server: Server) -> list[str]:
     """Folders of the running engines."""
     assert server.process is not None
     commands = [child.cmdline() for child in psutil.Process(server.process.pid).children()]
-    return sorted(Path(command[3]).name for command in commands if "pegbox.engines.host" in command)
+    host = "pegbox.engines.host"
+    return sorted(Path(command[command.index(host) + 1]).name for command in commands if host in command)
 
 
 def receipt(server: Server, job_id: str) -> dict:
