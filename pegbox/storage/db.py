@@ -36,7 +36,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
@@ -57,7 +57,8 @@ _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # in JSON text, and not a backs
 # A whole number of any size that we count: bytes, seconds, rows. SQLite has one integer type and wants it called so.
 Whole = BigInteger().with_variant(Integer, "sqlite")
 # What a query raises where the database can't be reached or does not answer. Bad SQL and broken constraints are not it.
-UNREACHABLE = (OperationalError, NoConnection)
+# The second is PostgreSQL's for a session that slept in a transaction.
+UNREACHABLE = (OperationalError, InternalError, NoConnection)
 
 
 @dataclass(frozen=True, slots=True)

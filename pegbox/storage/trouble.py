@@ -2,7 +2,7 @@
 
 import errno
 
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 
 from pegbox.errors import RequestError, StorageBroken, StorageFull
 from pegbox.storage.doubt import InDoubt
@@ -52,7 +52,7 @@ def trouble(error: BaseException) -> RequestError | None:
 
 def _of_postgres(error: DBAPIError) -> bool:
     """PostgreSQL can't be reached, or a server that hangs holds it; with SQLite each such trouble has its own words."""
-    return isinstance(error, OperationalError) and type(error.orig).__module__.startswith("psycopg")
+    return isinstance(error, OperationalError | InternalError) and type(error.orig).__module__.startswith("psycopg")
 
 
 def _answer(code: int | None) -> RequestError | None:
