@@ -125,7 +125,8 @@ def test_cancel_ends_training_at_once(new_server: ServerMaker, connect: Callable
     assert job.finished_at is not None
     assert (job.error, job.fine_tuned_model, job.estimated_finish) == (None, None, None)
     wait_for(lambda: gone(trainers), "the trainer to end", 5)
-    assert children(running) == [], "its memory is back"
+    kept = {"pegbox.data.confined_child"}  # renders chat templates, and stays
+    assert [child for child in children(running) if not kept & set(child.cmdline())] == [], "its memory is back"
     events = story(client, job_id)
     last = events[-1]
     assert (last.level, last.message) == ("warn", "Fine tuning process stopping due to job cancellation")
