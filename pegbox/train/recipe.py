@@ -66,12 +66,14 @@ class Recipe:
 def auto_batch_size(examples: int, epochs: int) -> tuple[int, str]:
     """Examples a step, so that a small file still gives some 75 steps; at most 8, where quality peaks.
 
-    Where that would be fewer than 4 it is 4, if some 40 steps are left. Steps of one or two examples at this learning
-    rate learn the rows by heart: of 59 rows of free text held-out loss was 3.81 with 1 a step, 3.52 with 2 and 3.22
-    with 4. Short labels hardly mind: of 40 rows with 1 and 4 a step, the same accuracy (benchmarks/RESULTS.md).
+    Where that would be fewer than 4, it grows to 4 by the time that 175 examples are seen. Steps of one or two examples
+    at this learning rate learn the rows by heart: of 59 rows of free text held-out loss was 3.81 with 1 a step, 3.52
+    with 2 and 3.22 with 4. Short labels hardly mind: of 40 rows with 1 and 4 a step, the same accuracy
+    (benchmarks/RESULTS.md). Ten examples seen ten times stay at 1 a step, as OpenAI's rule has it: scripts count on
+    their 100 steps.
     """
     seen = examples * epochs
-    size = max(1, min(4, seen // 40), min(8, seen // 75))
+    size = max(1, min(4, (seen - 75) // 25), min(8, seen // 75))
     return size, f"{size} a step gives about {-(-examples // size) * epochs} steps for {examples} examples"
 
 
