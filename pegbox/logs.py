@@ -28,7 +28,6 @@ def configure(style: str, level: str) -> None:
     handler.setFormatter(AsJSON() if style == "json" else AsText())
     handler.addFilter(_with_request)
     # Who called from which thread and process is in no line of ours, and finding it out costs more than the line.
-    logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in ("httpx", "httpcore", "alembic", "multipart", "python_multipart", "asyncio", "matplotlib"):

@@ -36,24 +36,37 @@ class _Route(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **others: Any) -> None:
         if not inspect.iscoroutinefunction(endpoint):
             endpoint = _at_once(endpoint) if hasattr(endpoint, _SHORT) else _answering(endpoint)
-        super().__init__(path, endpoint, **others)
-        if hasattr(endpoint, _SHORT) and (arguments := _arguments(endpoint)) is not None:
-            self.app = _direct(endpoint, arguments)
+            super().__init__(path, endpoint, **others)
+            if (arguments := _arguments(endpoint)) is not None:
+                self.app = _direct(endpoint, arguments)
+        else:
+            super().__init__(path, endpoint, **others)
 
 
 def _arguments(endpoint: Callable[..., Any]) -> dict[str, Find] | None:
-    """How each argument is found in a request, where that takes no reading of what a client wrote: words of the path,
-    and dependencies that ask for nothing but the request. None where there is anything else."""
+    """How each argument is found in a request, where FastAPI need not read what a client wrote: words of the path, the
+    request, and dependencies that ask for nothing else. None where there is anything more, or where the answer is not
+    written by `_written`."""
+    hints = get_type_hints(endpoint, include_extras=True)
+    given = hints.pop("return", None)
+    if not (inspect.isclass(given) and issubclass(given, BaseModel | Response)):
+        return None
     found: dict[str, Find] = {}
-    for name, hint in get_type_hints(endpoint, include_extras=True).items():
+    for name, hint in hints.items():
         depends = [of.dependency for of in getattr(hint, "__metadata__", ()) if isinstance(of, Depends)]
         if hint is str:
             found[name] = _word(name)
+        elif hint is Request:
+            found[name] = _itself
         elif depends and depends[0] and list(inspect.signature(depends[0]).parameters) == ["request"]:
             found[name] = depends[0]
-        elif name != "return":
+        else:
             return None
     return found
+
+
+async def _itself(request: Request) -> Request:
+    return request
 
 
 def _word(name: str) -> Find:
@@ -63,12 +76,14 @@ def _word(name: str) -> Find:
     return find
 
 
-def _direct(endpoint: Callable[..., Awaitable[Any]], arguments: dict[str, Find]) -> ASGIApp:
+def _direct(endpoint: Callable[..., Any], arguments: dict[str, Find]) -> ASGIApp:
     """The route without FastAPI's general way to its arguments, which costs more than looking up a job."""
+    is_async = inspect.iscoroutinefunction(endpoint)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
-        response = await endpoint(**{name: await find(request) for name, find in arguments.items()})
+        found = {name: await find(request) for name, find in arguments.items()}
+        response = await (endpoint(**found) if is_async else run_in_threadpool(endpoint, **found))
         await response(scope, receive, send)
 
     return app

@@ -41,9 +41,9 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
-from pegbox import durable, metrics
 from pegbox.errors import PegboxError
 from pegbox.storage.doubt import Doubt
+from pegbox.storage.group import Group
 from pegbox.storage.kept import kept
 
 _OLDEST_SAFE_SQLITE = (3, 51, 3)
@@ -66,13 +66,15 @@ class _Engines:
     writer: Engine
     toucher: Engine
     readers: Engine
+    is_open: Callable[[Connection], bool]  # whether the database itself holds a transaction open
 
 
 class Database:
     """One database: `write()` for a transaction that changes rows, `read()` for one that doesn't.
 
     They are context managers that yield a SQLAlchemy connection, commit on leaving and roll back on an exception.
-    `write()` is the only writer there is, on this machine or another: keep it short, do no work inside.
+    `write()` is the only writer there is, on this machine or another: keep it short, do no work inside. Those of this
+    process that wait for each other share one commit (group.py).
     `clock` is what `now()` tells on SQLite, in unix seconds; PostgreSQL asks its own, which all servers share.
     """
 
@@ -85,9 +87,9 @@ class Database:
             self.name = "postgresql"
             self.is_local = False
             self._engines = _postgres(where)
-        self._one_writer = threading.Lock()
-        self._line = threading.Lock()  # before it; who touches goes past the line
-        self.doubt = Doubt(self._engines.writer, self._one_writer)
+        one_writer = threading.Lock()
+        self.doubt = Doubt(self._engines.writer, one_writer)
+        self._group = Group(self._engines.writer, one_writer, self.doubt, self._engines.is_open)
         try:
             self._migrate()
         except OperationalError as error:
@@ -101,32 +103,15 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        with self._line, self._writing() as tx:
+        with self._group.join() as tx:
             yield tx
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        committing = 0.0
-        with self._one_writer:
-            self.doubt.look()
-            try:
-                with self._engines.writer.begin() as tx:
-                    yield tx
-                    durable.step("commit.before")
-                    committing = time.perf_counter()
-            except OperationalError as error:
-                if not committing:
-                    raise
-                raise self.doubt.arose(error) from None
-        metrics.COMMIT_SECONDS.observe(time.perf_counter() - committing)
-        durable.step("commit.done")
 
     @contextmanager
     def touch(self) -> Iterator[Connection]:
         """For one UPDATE of one row that needs nothing else to stand still, such as a heartbeat: where the database
         lets it, it does not wait for writers; else it is served before those of this process that wait."""
         if self._engines.toucher is self._engines.writer:
-            with self._writing() as tx:
+            with self._group.alone() as tx:
                 yield tx
         else:
             with self._engines.toucher.begin() as tx:
@@ -208,7 +193,12 @@ def _sqlite(path: Path, clock: Callable[[], float]) -> _Engines:
         raise PegboxError(f"SQLite {dbapi2.sqlite_version} can lose data; install pysqlite3 0.6.1 or newer.")
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = _sqlite_engine(path, clock, begin="BEGIN IMMEDIATE", pool_size=1)
-    return _Engines(writer, writer, _sqlite_engine(path, clock, begin="BEGIN", pool_size=16))
+    return _Engines(writer, writer, _sqlite_engine(path, clock, begin="BEGIN", pool_size=16), _sqlite_is_open)
+
+
+def _sqlite_is_open(tx: Connection) -> bool:
+    raw = tx.connection.dbapi_connection
+    return isinstance(raw, dbapi2.Connection) and bool(raw.in_transaction)
 
 
 def _sqlite_engine(path: Path, clock: Callable[[], float], *, begin: str, pool_size: int) -> Engine:
@@ -261,7 +251,16 @@ def _postgres(address: str) -> _Engines:
         writer,
         _postgres_engine(url, "READ COMMITTED", pool_size=2, most=8),
         _postgres_engine(url, "REPEATABLE READ", pool_size=4, most=16, execution_options={"postgresql_readonly": True}),
+        _postgres_is_open,
     )
+
+
+def _postgres_is_open(tx: Connection) -> bool:
+    """COMMIT of a transaction that an error has aborted is answered without an error, and commits nothing."""
+    from psycopg.pq import TransactionStatus
+
+    session: Any = tx.connection.dbapi_connection
+    return session is not None and session.info.transaction_status == TransactionStatus.INTRANS
 
 
 def _postgres_engine(url: URL, isolation: Any, *, pool_size: int, most: int, **options: Any) -> Engine:
