@@ -9,7 +9,8 @@ from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
 FINAL = ("succeeded", "failed", "cancelled")
-_AGAIN = ("Job paused", "Job resumed", "Job is pausing", "Training resumed")  # told at each pause, or each life
+# Told at each pause, each life, each death.
+_AGAIN = ("Job paused", "Job resumed", "Job is pausing", "Training resumed", "The training process was ended by signal")
 _READ_BACK = 2  # files whose bytes are fetched at a check; the disk is looked at whole, besides
 
 

@@ -4,7 +4,8 @@ import re
 import secrets
 import string
 
-_ALPHABET = string.ascii_letters + string.digits
+_ALPHABET = (string.ascii_letters + string.digits).encode()
+_LETTERS = bytes(_ALPHABET[byte % len(_ALPHABET)] for byte in range(256))  # 5.95 bits a character, of 5.954
 _PREFIXES = {
     "file": "file-",
     "job": "ftjob-",
@@ -25,12 +26,7 @@ _SUFFIX_LIMIT = 64
 
 
 def _random(length: int) -> str:
-    drawn = secrets.randbits(8 * length)  # at once: two bits a character more than it takes
-    found = []
-    for _ in range(length):
-        drawn, at = divmod(drawn, len(_ALPHABET))
-        found.append(_ALPHABET[at])
-    return "".join(found)
+    return secrets.token_bytes(length).translate(_LETTERS).decode("ascii")
 
 
 def mint(kind: str) -> str:

@@ -7,18 +7,18 @@ request costs (see benchmarks/load.py).
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.params import Depends
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pegbox.api.arguments import Find, finder
+
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
-Find = Callable[[Request], Awaitable[Any]]
 _SHORT = "_pegbox_is_short"
 
 
@@ -37,52 +37,19 @@ class _Route(APIRoute):
         if not inspect.iscoroutinefunction(endpoint):
             endpoint = _at_once(endpoint) if hasattr(endpoint, _SHORT) else _answering(endpoint)
             super().__init__(path, endpoint, **others)
-            if (arguments := _arguments(endpoint)) is not None:
+            if (arguments := finder(endpoint)) is not None and _is_written(endpoint):
                 self.app = _direct(endpoint, arguments)
         else:
             super().__init__(path, endpoint, **others)
 
 
-def _arguments(endpoint: Callable[..., Any]) -> dict[str, Find] | None:
-    """How each argument is found in a request, where FastAPI need not read what a client wrote: words of the path, the
-    request, and dependencies that ask for nothing else. None where there is anything more, or where the answer is not
-    written by `_written`."""
-    hints = get_type_hints(endpoint, include_extras=True)
-    given = hints.pop("return", None)
-    if not (inspect.isclass(given) and issubclass(given, BaseModel | Response)):
-        return None
-    found: dict[str, Find] = {}
-    for name, hint in hints.items():
-        depends = [of.dependency for of in getattr(hint, "__metadata__", ()) if isinstance(of, Depends)]
-        if hint is str:
-            found[name] = _word(name)
-        elif hint is Request:
-            found[name] = _itself
-        elif depends and depends[0] and list(inspect.signature(depends[0]).parameters) == ["request"]:
-            found[name] = depends[0]
-        else:
-            return None
-    return found
-
-
-async def _itself(request: Request) -> Request:
-    return request
-
-
-def _word(name: str) -> Find:
-    async def find(request: Request) -> Any:
-        return request.path_params[name]
-
-    return find
-
-
-def _direct(endpoint: Callable[..., Any], arguments: dict[str, Find]) -> ASGIApp:
+def _direct(endpoint: Callable[..., Any], arguments: Find) -> ASGIApp:
     """The route without FastAPI's general way to its arguments, which costs more than looking up a job."""
     is_async = inspect.iscoroutinefunction(endpoint)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
-        found = {name: await find(request) for name, find in arguments.items()}
+        found = await arguments(request)
         response = await (endpoint(**found) if is_async else run_in_threadpool(endpoint, **found))
         await response(scope, receive, send)
 
@@ -107,6 +74,12 @@ def _at_once(endpoint: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         return await run_in_threadpool(lambda: _written(endpoint(*args, **kwargs)))
 
     return answer
+
+
+def _is_written(endpoint: Callable[..., Any]) -> bool:
+    """Whether all that it gives is an answer, or a wire type that becomes one."""
+    given = get_type_hints(endpoint).get("return")
+    return all(inspect.isclass(kind) and issubclass(kind, BaseModel | Response) for kind in get_args(given) or (given,))
 
 
 def _written(found: Any) -> Any:
