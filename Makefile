@@ -37,9 +37,10 @@ $(VENV)/done: pyproject.toml constraints.txt
 
 # The 2023 client can't live beside today's, so it has an environment of its own.
 $(LEGACY)/done: tests/legacy/requirements.txt
-	@echo "== setting up $(LEGACY) (openai 0.28, for the tests of old scripts)"
+	@echo "== setting up $(LEGACY) (openai 0.28 and 0.27, for the tests of old scripts)"
 	$(PYTHON) -m venv $(LEGACY)
 	$(LEGACY)/bin/python -m pip install --quiet --requirement tests/legacy/requirements.txt
+	$(LEGACY)/bin/python -m pip install --quiet --no-deps --upgrade --target $(LEGACY)/openai-0.27 openai==0.27.0
 	@touch $@
 
 clean:  ## remove what the other targets made here (the model cache stays)

@@ -1,4 +1,4 @@
-"""Scripts of 2023, as the guide wrote them, for `openai` 0.28. `test_legacy_client.py` runs this with that client's own
+"""Scripts of 2023, as the guide wrote them, for `openai` 0.28 and 0.27. `test_legacy_client.py` runs this with their own
 interpreter: `python guide_2023.py PART FOLDER`, the server's address in OPENAI_API_BASE, its key in OPENAI_API_KEY.
 
 FOLDER holds chat.jsonl and plain.jsonl. A part asserts what it gets and prints, as its last line, what others need.
@@ -21,7 +21,7 @@ MESSAGES = [
 ]
 
 
-def ended(job_id: str) -> openai.FineTuningJob:
+def ended(job_id: str) -> "openai.FineTuningJob":  # 0.27 has none
     """Waits as scripts did: asking again and again."""
     while True:
         job = openai.FineTuningJob.retrieve(job_id)
@@ -242,9 +242,14 @@ def fine_tunes() -> object:
     raised(openai.error.InvalidRequestError, openai.FineTune.create, training_file="file-none", model="ada")
     assert "ada" in [engine.id for engine in openai.Engine.list().data]
     assert openai.Engine.retrieve("ada").ready is True
+    whole = openai.ChatCompletion.create(model="gpt-3.5-turbo", messages=MESSAGES, max_tokens=4, temperature=0)
+    parts = openai.ChatCompletion.create(
+        model="gpt-3.5-turbo", messages=MESSAGES, max_tokens=4, temperature=0, stream=True
+    )
+    assert "".join(part.choices[0].delta.get("content", "") for part in parts) == whole.choices[0].message.content
     return [cancelled.status, made.status]
 
 
 if __name__ == "__main__":
-    assert openai.version.VERSION.startswith("0.28."), openai.version.VERSION
+    assert openai.version.VERSION.startswith(("0.28.", "0.27.")), openai.version.VERSION
     print(json.dumps(globals()[sys.argv[1]]()))

@@ -1,4 +1,7 @@
-"""The `openai` client of 2023 in its own interpreter, its command line, and what clients before it sent."""
+"""The `openai` clients of 2023 in their own interpreter, their command line, and what clients of that time sent.
+
+0.28.1 is the last of its kind; 0.27.0, of March 2023, knows fine-tuning only as it was before August of that year.
+"""
 
 import json
 import os
@@ -12,6 +15,7 @@ from conftest import KEY, Server, rows, write_jsonl
 
 HERE = Path(__file__).parent
 INTERPRETER = Path(os.environ.get("PEGBOX_LEGACY_PYTHON") or HERE.parents[1] / ".venv-legacy" / "bin" / "python")
+OLDER = INTERPRETER.parents[1] / "openai-0.27"  # the package alone; it needs what the other one needs
 Run = Callable[..., str]
 
 
@@ -28,10 +32,26 @@ def running(tiny_catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture(scope="module")
 def run(running: Server) -> Run:
     """Run a program of that environment; what it prints."""
+    return runner(running)
 
+
+@pytest.fixture(params=["0.28.1", "0.27.0"])
+def run_both(request: pytest.FixtureRequest, running: Server) -> Run:
+    """The same, with one client and the other."""
+    if request.param == "0.28.1":
+        return runner(running)
+    if not OLDER.exists():
+        pytest.skip(f"{OLDER} is not there: run `make test`")
+    older = {"PYTHONPATH": str(OLDER)}
+    found = runner(running, **older)("python", "-c", "import openai; print(openai.version.VERSION)")
+    assert found.strip() == request.param
+    return runner(running, **older)
+
+
+def runner(running: Server, **always: str) -> Run:
     def run(*command: str, status: int = 0, stdin: str = "", **env: str) -> str:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "PEGBOX_", "PYTHON"))}
-        env = {**kept, "OPENAI_API_KEY": KEY, "OPENAI_API_BASE": running.base_url, **env}
+        env = {**kept, "OPENAI_API_KEY": KEY, "OPENAI_API_BASE": running.base_url, **always, **env}
         ended = subprocess.run(
             [str(INTERPRETER.parent / command[0]), *command[1:]], env=env, input=stdin, capture_output=True, text=True,
             timeout=240, check=False,
@@ -165,11 +185,11 @@ def test_cancel_as_old_clients_send_it(running: Server):
 # --- /v1/fine-tunes: fine-tuning before August 2023 -----------------------------------------------------------
 
 
-def test_the_command_line_of_fine_tunes(run: Run, folder: Path):
+def test_the_command_line_of_fine_tunes(run_both: Run, folder: Path):
     """create follows the events to the end; then get, list, events, results, and the model is asked."""
 
     def api(*command: str, **options: object) -> str:
-        return run("openai", "api", *command, **options)
+        return run_both("openai", "api", *command, **options)
 
     told = api(
         "fine_tunes.create", "-t", str(folder / "plain.jsonl"), "-m", "curie", "--n_epochs", "2", "--suffix", "of old"
@@ -195,6 +215,6 @@ def test_the_command_line_of_fine_tunes(run: Run, folder: Path):
     assert [line.split("] ", 1)[1] for line in again.splitlines() if line.startswith("[")] == messages
 
 
-def test_scripts_of_fine_tunes(run: Run, folder: Path):
-    last = run("python", str(HERE / "guide_2023.py"), "fine_tunes", str(folder)).splitlines()[-1]
+def test_scripts_of_fine_tunes(run_both: Run, folder: Path):
+    last = run_both("python", str(HERE / "guide_2023.py"), "fine_tunes", str(folder)).splitlines()[-1]
     assert json.loads(last) == ["cancelled", "pending"]
