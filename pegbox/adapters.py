@@ -67,8 +67,7 @@ class Adapters:
 
     def find(self, scope: Scope, name: str) -> Adapter | None:
         with self._db.read() as tx:
-            row = tx.execute(_one(scope), {"of": name}).first()
-        return None if row is None else _adapter(row._asdict())
+            return find(tx, scope, name)
 
     def get(self, scope: Scope, name: str) -> Adapter:
         """Raises NotFound in the API's own words."""
@@ -99,6 +98,11 @@ class Adapters:
                 held = {key for row in tx.execute(query) for key in row}
             for key in keys - held:
                 self._blobs.delete(key)
+
+
+def find(tx: Connection, scope: Scope, name: str) -> Adapter | None:
+    row = tx.execute(_one(scope), {"of": name}).first()
+    return None if row is None else _adapter(row._asdict())
 
 
 @kept

@@ -88,12 +88,7 @@ class Files:
 
     def find(self, scope: Scope, file_id: str) -> File | None:
         with self._db.read() as tx:
-            row = tx.execute(_one(scope), {"of": file_id}).first()
-        if row is None:
-            return None
-        file = File.from_row(row)
-        expired = file.expires_at is not None and file.expires_at <= time.time()
-        return None if expired else file
+            return find(tx, scope, file_id)
 
     def get(self, scope: Scope, file_id: str) -> File:
         """Raises NotFound in the API's own words."""
@@ -146,6 +141,16 @@ class Files:
             )
             page = fetch(tx, statement, after, limit)
         return Slice([File.from_row(row) for row in page.items], has_more=page.has_more)
+
+
+def find(tx: Connection, scope: Scope, file_id: str) -> File | None:
+    """A file that is there and has not expired."""
+    row = tx.execute(_one(scope), {"of": file_id}).first()
+    if row is None:
+        return None
+    file = File.from_row(row)
+    expired = file.expires_at is not None and file.expires_at <= time.time()
+    return None if expired else file
 
 
 @kept

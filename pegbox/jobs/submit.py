@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from sqlalchemy import Insert, insert
+from sqlalchemy import Connection, Insert, insert
 
-from pegbox import ids
-from pegbox.adapters import Adapters
+from pegbox import adapters, files, ids
+from pegbox.adapters import Adapter, Adapters
 from pegbox.catalog.models import Catalog
 from pegbox.errors import InvalidRequest
 from pegbox.files import Files
@@ -48,17 +48,18 @@ def create(desk: Desk, scope: Scope, request: CreateJob, call: Call = _ONCE, *, 
     """
     body = request.model_dump(mode="json")
     sha256 = fingerprint(body)
-    if call.may_repeat:
-        with desk.db.read() as tx:  # first of all: a file may be gone since, and the job is there all the same
-            if earlier := earlier_job(tx, scope, call, sha256):
-                return records.get(tx, scope, earlier)
-    model = _check_model(desk, scope, request)
-    _check_method(request)
-    patience(request)
-    _check_weights(desk, scope, request)
-    _check_file(desk, scope, "training_file", request.training_file)
-    if request.validation_file is not None:
-        _check_file(desk, scope, "validation_file", request.validation_file)
+    with desk.db.read() as tx:
+        # First of all: a file may be gone since, and the job is there all the same.
+        if call.may_repeat and (earlier := earlier_job(tx, scope, call, sha256)):
+            return records.get(tx, scope, earlier)
+        tuned = adapters.find(tx, scope, request.model)
+        model = tuned.name if tuned else _base_name(desk, request.model)
+        _check_method(request)
+        patience(request)
+        _check_weights(tuned, request)
+        _check_file(tx, scope, "training_file", request.training_file)
+        if request.validation_file is not None:
+            _check_file(tx, scope, "validation_file", request.validation_file)
     asked = request.asked()
     unsaid = {"beta": "auto"} if request.tunes_by == "dpo" else {}
     shown = ResolvedHyperparameters(**{**unsaid, **asked.model_dump(exclude_none=True)})
@@ -122,12 +123,9 @@ def weights(request: CreateJob) -> Weights:
     return cast("Weights", wish)
 
 
-def _check_weights(desk: Desk, scope: Scope, request: CreateJob) -> None:
+def _check_weights(tuned: Adapter | None, request: CreateJob) -> None:
     """All weights can't be learnt from an adapter on: the model would be two things at once."""
-    if weights(request) == "adapter":
-        return
-    tuned = desk.adapters.find(scope, request.model)
-    if tuned is not None and not tuned.is_whole:
+    if weights(request) == "all" and tuned is not None and not tuned.is_whole:
         raise InvalidRequest(
             f"{tuned.name} is an adapter over {tuned.base}, and all weights can't be trained on from an adapter. "
             f"Leave out 'metadata.{WEIGHTS_KEY}' to train the adapter on, or name {tuned.base} as the model.",
@@ -144,15 +142,13 @@ def _unheeded(request: CreateJob) -> list[Event]:
     return [Event("integrations", text, level="warn")]
 
 
-def _check_model(desk: Desk, scope: Scope, request: CreateJob) -> str:
-    """The name that the job shows: an alias becomes its base; a tuned model stays itself."""
-    if adapter := desk.adapters.find(scope, request.model):
-        return adapter.name
-    if resolved := desk.catalog.find(request.model):
+def _base_name(desk: Desk, asked: str) -> str:
+    """The name that the job shows: an alias becomes its base."""
+    if resolved := desk.catalog.find(asked):
         return resolved.base.name
     known = ", ".join(model.name for model in desk.catalog.bases()) or "none: run `pegbox models pull`"
     raise InvalidRequest(
-        f"Model {request.model} is not available for fine-tuning or does not exist. Base models here: {known}.",
+        f"Model {asked} is not available for fine-tuning or does not exist. Base models here: {known}.",
         param="model",
         code="model_not_available",
     )
@@ -179,8 +175,8 @@ def _check_method(request: CreateJob) -> None:
             )
 
 
-def _check_file(desk: Desk, scope: Scope, param: str, file_id: str) -> None:
-    file = desk.files.find(scope, file_id)
+def _check_file(tx: Connection, scope: Scope, param: str, file_id: str) -> None:
+    file = files.find(tx, scope, file_id)
     if file is None:
         raise InvalidRequest(
             f"invalid {param}: {file_id} does not exist. Upload it with purpose 'fine-tune' and use the id you get.",
