@@ -132,6 +132,53 @@ def test_aliases_are_there_when_their_base_is(tmp_path: Path) -> None:
     assert catalog.aliases() == [(alias, base) for alias in ALIASES.values()]
 
 
+def test_a_name_can_mean_another_base(tmp_path: Path) -> None:
+    catalog, default, other = Catalog(tmp_path), put(tmp_path, DEFAULT_BASE), put(tmp_path, "org/other")
+    catalog.point("gpt-3.5-turbo", "org/other")
+    catalog.point("our-model", "org/other")
+    found = catalog.find("gpt-3.5-turbo")
+    assert (found.base, found.formats, found.context) == (other, ("chat",), 4096), "rows and limit stay the name's"
+    found = catalog.find("our-model")
+    assert (found.base, found.formats, found.context) == (other, other.formats, other.context)
+    assert catalog.find("gpt-4o-mini").base == default
+    assert {alias.name: base.name for alias, base in catalog.aliases()} == {
+        **dict.fromkeys(ALIASES, DEFAULT_BASE), "gpt-3.5-turbo": "org/other", "our-model": "org/other"
+    }  # fmt: skip
+    pull.remove(catalog, "org/other")
+    assert catalog.find("gpt-3.5-turbo") is None, "not another base without a word"
+    catalog.forget("gpt-3.5-turbo")
+    catalog.forget("our-model")
+    assert catalog.find("gpt-3.5-turbo").base == default
+    assert catalog.find("our-model") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "why"),
+    [
+        ("gpt-4o", "nowhere", 'no base model "nowhere"'),
+        ("gpt-4o", "gpt-4o-mini", "no base model"),
+        ("ft:a:b:c:d", DEFAULT_BASE, "no colon"),
+        ("aliases.json", DEFAULT_BASE, "can't be an alias"),
+        (DEFAULT_BASE, "plain", "is a base model itself"),
+        ("gpt-4o", "plain", "takes chat rows"),
+    ],
+)
+def test_what_no_name_can_mean(tmp_path: Path, name: str, base: str, why: str) -> None:
+    put(tmp_path, DEFAULT_BASE)
+    put(tmp_path, "plain", formats=("completion",))
+    catalog = Catalog(tmp_path)
+    before = catalog.aliases()
+    with pytest.raises(CatalogError, match=why):
+        catalog.point(name, base)
+    assert catalog.aliases() == before
+
+
+def test_a_broken_list_of_aliases_is_named(tmp_path: Path) -> None:
+    (tmp_path / "aliases.json").write_text("[]")
+    with pytest.raises(CatalogError, match="can't be read"):
+        Catalog(tmp_path).find("gpt-4o")
+
+
 def test_the_table_holds_together() -> None:
     assert all(name == alias.name for name, alias in ALIASES.items())
     assert {alias.base for alias in ALIASES.values()} <= set(WHEELS)

@@ -233,6 +233,17 @@ def test_add_list_remove(tiny_model: Path, tmp_path: Path) -> None:
     assert (tiny_model / "config.json").exists()
 
 
+def test_a_name_that_means_another_base(tiny_model: Path, tmp_path: Path) -> None:
+    env = {"PEGBOX_MODELS_DIR": str(tmp_path / "models"), "key": None}
+    run("models", "add", tiny_model, "--name", "my-tiny", **env)
+    assert "gpt-4o-mini means my-tiny from now on" in run("models", "alias", "gpt-4o-mini", "my-tiny", **env).stdout
+    assert "gpt-4o-mini\tmy-tiny\tchat" in run("models", "list", **env).stdout
+    assert "is an alias already" in fails("models", "add", tiny_model, "--name", "gpt-4o-mini", **env)
+    assert "means nothing any more" in run("models", "alias", "gpt-4o-mini", "--forget", **env).stdout
+    assert "is no alias that was set here" in fails("models", "alias", "gpt-4o-mini", "--forget", **env)
+    assert "name a base model, or say --forget" in fails("models", "alias", "gpt-4o-mini", **env)
+
+
 def test_models_that_can_not_be_had(tmp_path: Path) -> None:
     env = {"PEGBOX_MODELS_DIR": str(tmp_path / "models"), "key": None}
     assert "is not in the table" in fails("models", "pull", "no-such", **env)

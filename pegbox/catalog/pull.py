@@ -70,10 +70,11 @@ def add(catalog: Catalog, source: str, *, name: str | None, price: float, progre
     """
     local = Path(source).expanduser()
     name = name or (local.resolve().name if local.is_dir() else source)
-    if not is_name(name) or name in ALIASES:
+    taken = catalog.find(name)
+    if not is_name(name) or name in ALIASES or (taken is not None and taken.alias is not None):
         why = (
             "is an alias already"
-            if name in ALIASES
+            if is_name(name)
             else "can't be a model's name (words of letters, digits, . _ - +, at most one /, no colon)"
         )
         raise CatalogError(f'"{name}" {why}; choose another with --name')

@@ -12,7 +12,7 @@ class Alias:
     """A name that scripts use, answered by a local base."""
 
     name: str
-    format: Format  # the only row format that the name's own model took
+    format: Format | None  # the only row format that the name's own model took; None for the base's own
     context: int | None  # tokens an example, where the name's own limit was smaller than the base's
     base: str = DEFAULT_BASE
 

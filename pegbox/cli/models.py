@@ -36,7 +36,12 @@ def list_models() -> None:
     screen.table(columns, (_base_row(model) for model in bases))
     screen.say()
     rows = (
-        (alias.name, model.name, alias.format, f"{min(alias.context or model.context, model.context):,}")
+        (
+            alias.name,
+            model.name,
+            alias.format or ", ".join(model.formats),
+            f"{min(alias.context or model.context, model.context):,}",
+        )
         for alias, model in catalog.aliases()
     )
     screen.table(("alias", "means", "rows", "context"), rows)
@@ -67,6 +72,25 @@ def remove(name: Annotated[str, typer.Argument(help="A base model's name.")]) ->
     """Remove a base model from this machine. A folder that was added keeps its files."""
     bring.remove(_catalog(), name)
     screen.say(f"{name} is removed.")
+
+
+@app.command("alias")
+def alias(
+    name: Annotated[str, typer.Argument(help="What scripts say, for example gpt-4o-mini.")],
+    base: Annotated[str | None, typer.Argument(help="The base model on this machine that it shall mean.")] = None,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Take back what was set; the table's meaning is left.")
+    ] = False,
+) -> None:
+    """Let a name in old scripts mean a base model of your choice."""
+    if (base is None) != forget:
+        raise CommandFailed("name a base model, or say --forget.")
+    if base is not None:
+        screen.say(f"{_catalog().point(name, base).name} means {base} from now on.")
+        return
+    _catalog().forget(name)
+    found = _catalog().find(name)
+    screen.say(f"{name} means {found.base.name} again." if found else f"{name} means nothing any more.")
 
 
 @app.command("tuned")
