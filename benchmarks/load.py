@@ -37,6 +37,9 @@ EVENTS = 1_000_000
 QUEUE = 10_000
 CLAIMS = 500
 MODEL = "smollm2-135m-instruct"
+USUAL = 8  # enough to keep one server process busy; more only wait for each other
+CONNECTIONS = (1, USUAL, 16)
+CREATORS = 16
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
@@ -78,22 +81,25 @@ def through_http(folder: Path, seconds: int, *, training: bool) -> dict[str, obj
                 time.sleep(0.1)
         time.sleep(1)
         fill_events(server.data_dir, job.id)
-        reads = wrk(f"{server.base_url}/fine_tuning/jobs/{job.id}", seconds)
-        newest = next(iter(client.fine_tuning.jobs.list_events(job.id, limit=1))).id
-        page = wrk(f"{server.base_url}/fine_tuning/jobs/{job.id}/events?limit=20&after=e500000", seconds)
-        del newest
+        job_url = f"{server.base_url}/fine_tuning/jobs/{job.id}"
+        reads = {n: wrk(job_url, seconds, connections=n) for n in CONNECTIONS}
+        pages = {n: wrk(f"{job_url}/events?limit=20&after=e500000", seconds, connections=n) for n in CONNECTIONS}
         streams = idle_streams(server, _waiting(client, file.id))
         body = {"model": MODEL, "training_file": file.id}
-        creates = wrk(f"{server.base_url}/fine_tuning/jobs", seconds, body=json.dumps(body))
+        creates = wrk(f"{server.base_url}/fine_tuning/jobs", seconds, connections=CREATORS, body=json.dumps(body))
     return {
-        "job_reads_per_second": reads.per_second, "job_reads": asdict(reads),
-        "events_page": asdict(page),
+        "job_reads_per_second": reads[USUAL].per_second, "job_reads": _by_connections(reads),
+        "events_page": _by_connections(pages),
         "idle_streams": STREAMS, "idle_streams_mb": streams,
         "job_creates_per_second": creates.per_second, "job_creates": asdict(creates),
     }  # fmt: skip
 
 
-def wrk(url: str, seconds: int, *, body: str | None = None, connections: int = 16) -> Rate:
+def _by_connections(rates: dict[int, Rate]) -> dict[str, object]:
+    return {f"{n}_connections": asdict(rate) for n, rate in rates.items()}
+
+
+def wrk(url: str, seconds: int, *, connections: int, body: str | None = None) -> Rate:
     """One thread of clients that ask as soon as they have an answer."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-H", f"Authorization: Bearer {KEY}"]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
@@ -107,7 +113,7 @@ def wrk(url: str, seconds: int, *, body: str | None = None, connections: int = 1
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
     assert rate is not None, said
     found = Rate(float(rate[1]), quantile["50"], quantile["99"], int(failed[1]) if failed else 0)
-    print(f"{url.split('/v1')[1][:60]:62} {found}", flush=True)
+    print(f"{url.split('/v1')[1][:60]:62} {connections:2} connections {found}", flush=True)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Who may write when: one at a time, and a heartbeat goes past those who wait."""
+"""Who may write when: one at a time, a heartbeat past those who wait; and what they share is one commit."""
 
 import threading
 from collections.abc import Callable
@@ -91,12 +91,10 @@ def together(db: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tup
 
     def run(**blocks: Block) -> tuple[int, dict[str, Exception]]:
         raised: dict[str, Exception] = {}
-        asking: list[str] = []
         turns = {name: threading.Event() for name in blocks}
         first = next(iter(turns.values()))
 
         def write(name: str, block: Block, mine: threading.Event, next_: threading.Event | None) -> None:
-            asking.append(name)
             try:
                 mine.wait()
                 with db.write() as tx:

@@ -34,13 +34,12 @@ def short(endpoint: Endpoint) -> Endpoint:
 
 class _Route(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **others: Any) -> None:
-        if not inspect.iscoroutinefunction(endpoint):
+        is_plain = not inspect.iscoroutinefunction(endpoint)
+        if is_plain:
             endpoint = _at_once(endpoint) if hasattr(endpoint, _SHORT) else _answering(endpoint)
-            super().__init__(path, endpoint, **others)
-            if (arguments := finder(endpoint)) is not None and _is_written(endpoint):
-                self.app = _direct(endpoint, arguments)
-        else:
-            super().__init__(path, endpoint, **others)
+        super().__init__(path, endpoint, **others)
+        if is_plain and _is_written(endpoint) and (arguments := finder(endpoint)) is not None:
+            self.app = _direct(endpoint, arguments)
 
 
 def _direct(endpoint: Callable[..., Any], arguments: Find) -> ASGIApp:
