@@ -11,6 +11,11 @@ from openai.types.fine_tuning import FineTuningJob
 FINAL = ("succeeded", "failed", "cancelled")
 # Told at each pause, each life, each death.
 _AGAIN = ("Job paused", "Job resumed", "Job is pausing", "Training resumed", "The training process was ended by signal")
+# What a job is told that was killed five times in a row before it got any further.
+_KILLED_TOO_OFTEN = (
+    "The job was given up: work on it broke off",
+    "The job failed due to an internal error: the training process was killed",
+)
 _READ_BACK = 2  # files whose bytes are fetched at a check; the disk is looked at whole, besides
 
 
@@ -41,7 +46,7 @@ class History:
         self.jobs: dict[str, JobStory] = {}
         self.faults: list[str] = []
         self._counts: collections.Counter[str] = collections.Counter()
-        self.calls = self.unanswered = self.server_errors = self.ended = self.failed = 0
+        self.calls = self.unanswered = self.server_errors = self.ended = self.given_up = 0
 
     def fault(self, kind: str, text: str) -> None:
         with self.lock:
@@ -95,7 +100,7 @@ class History:
         for job in client.fine_tuning.jobs.list(limit=100):
             found[(job.metadata or {}).get("word", "")].append(job)
         models = {model.id for model in client.models.list()}
-        self.failed = 0
+        self.given_up = 0
         for word, story in self.jobs.items():
             if len(found[word]) > 1:
                 self.fault("doubled", f"job {word} is there {len(found[word])} times")
@@ -104,7 +109,7 @@ class History:
             for job in found[word][:1]:
                 story.id = story.id or job.id
                 self._check_job(client, word, story, job, models)
-                self.failed += job.status == "failed"
+                self.given_up += job.status == "failed"
 
     def _check_job(self, client: OpenAI, word: str, story: JobStory, job: FineTuningJob, models: set[str]) -> None:
         if "cancel" in story.acknowledged and job.status != "cancelled":
@@ -123,6 +128,9 @@ class History:
         once = [text for text in events if not text.startswith(_AGAIN)]
         for text in {text for text in once if once.count(text) > 1}:
             self.fault("doubled", f"event of job {word}: {text}")
+        why = job.error.message if job.error else ""
+        if job.status == "failed" and not why.startswith(_KILLED_TOO_OFTEN):
+            self.fault("lost", f"job {word}, which failed: {why}")
         if job.status == "succeeded":
             if job.fine_tuned_model not in models or not job.result_files:
                 self.fault("half_visible", f"job {word} succeeded without its model or its result file")

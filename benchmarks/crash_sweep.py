@@ -9,7 +9,8 @@ each kill the bytes on the disk are held against the rows, the server is started
 that was ever acknowledged. At the end every job is let go to its end, and its adapter must have the bytes of an
 undisturbed one.
 
-lost          acknowledged and not there, or not as acknowledged
+lost          acknowledged and not there, or not as acknowledged; a job that failed, unless it was killed so many times
+              in a row that the server gave it up (`jobs_given_up`)
 doubled       a call that made two jobs, an event told twice, a run directory with two trainers
 half_visible  a row whose bytes are not whole, a model that was announced and is not there
 """
@@ -19,6 +20,7 @@ import collections
 import hashlib
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -164,7 +166,8 @@ def at_random(sweep: Sweep, kills: int, seconds: float) -> None:
 
 def at_every_point(sweep: Sweep, most: int, only: str | None) -> int:
     """Once through the story with a note of each point that is passed; then die at each of them, first to last pass."""
-    trace, token = sweep.server.data_dir.parent / "trace", sweep.server.data_dir.parent / "token"
+    notes = Path(tempfile.mkdtemp(dir="/dev/shm"))  # a trainer is confined to its run's folder, and to devices
+    trace, token = notes / "trace", notes / "token"
     sweep.start(f"trace:0:{trace}")
     with sweep.client() as client:
         load = Load(client, sweep.history, random.Random(0))
@@ -200,6 +203,7 @@ def at_every_point(sweep: Sweep, most: int, only: str | None) -> int:
     sweep.start()
     sweep.compare_adapters()
     sweep.server.stop()
+    shutil.rmtree(notes)
     sweep.where = collections.Counter({"points": len(points), "died": died})
     return died
 
@@ -229,8 +233,8 @@ def main() -> None:
     figures = {
         "kills": kills, **{name: history.count(name) for name in ("lost", "doubled", "half_visible", "unequal")},
         "calls": history.calls, "unanswered": history.unanswered, "server_errors": history.server_errors,
-        "jobs_succeeded": history.ended, "jobs_failed": history.failed, "where": dict(sweep.where), "seed": asked.seed,
-        "seconds": round(time.monotonic() - began),
+        "jobs_succeeded": history.ended, "jobs_given_up": history.given_up, "where": dict(sweep.where),
+        "seed": asked.seed, "seconds": round(time.monotonic() - began),
     }  # fmt: skip
     print(json.dumps(figures))
     sys.exit(bool(history.faults))
