@@ -10,7 +10,7 @@ from pegbox.data.quality.corpus import Corpus
 from pegbox.data.quality.findings import MAX_LINES, Finding, Place, Sample, finding
 from pegbox.data.quality.items import Item
 from pegbox.data.quality.text import excerpt
-from pegbox.data.render import encode, render
+from pegbox.data.render import Example, encode, render
 from pegbox.data.template import Template
 
 _KEPT_SHAPES = 500
@@ -51,12 +51,8 @@ class Rendering:
             example = encode(segments, template)
             bos = template.tokenizer.token_to_id(template.bos) if template.bos else None
             self._note("double-bos", item, bos is not None and example.tokens[:2] == [bos, bos])
-            ends = [
-                ids[-1] in template.stop_ids
-                for segment in segments
-                if segment.trained and (ids := template.encode(segment.text))
-            ]
-            self._note("no-stop-token", item, not all(ends))
+            last = [token for token, end in zip(example.tokens, _ends(example), strict=True) if end]
+            self._note("no-stop-token", item, not template.stop_ids.issuperset(last))
 
     def _note(self, kind: str, item: Item, found: bool) -> None:
         if not found:
@@ -78,6 +74,11 @@ class Rendering:
                 lines=self._lines[kind], samples=[sample], fix=fix, data={"rendered": self._rendered},
                 file=corpus.which,
             )  # fmt: skip
+
+
+def _ends(example: Example) -> Iterator[bool]:
+    """Of each token, whether something learnt ends with it: an answer."""
+    return (here and not after for here, after in zip(example.trained, [*example.trained[1:], False], strict=True))
 
 
 _KINDS = {
