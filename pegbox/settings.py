@@ -3,6 +3,7 @@
 import os
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -25,6 +26,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
     api_key: SecretStr | None = Field(None, description="the first API key; made and printed once if unset")
     organization: str = Field("pegbox", pattern=r"^[a-z0-9-]+$", description="ORG in the names of tuned models")
+    tuned_names: Literal["base", "asked"] = Field(
+        "base", description="BASE in their names: the base model's own name, or `asked`, the one a job asked for"
+    )
 
     allowed_hosts: str | None = Field(
         None, description="names of this server that browsers may use, with commas between"

@@ -28,6 +28,7 @@ from pegbox.wire import chat as wire
 
 router = new_router()
 Finish = Literal["stop", "length", "tool_calls", "function_call"]
+AnyChunk = wire.Chunk | wire.UncountedChunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,11 @@ class Asked:
     def gap(self) -> str:
         """What the template puts between prompt and answer: the model writes it, nobody wants to read it."""
         return self.target.template.around_answer[0]
+
+    @property
+    def tells_usage(self) -> bool:
+        options = self.request.stream_options
+        return options is not None and bool(options.include_usage)
 
     @property
     def old_functions(self) -> bool:
@@ -127,6 +133,11 @@ def _refuse_unsupported(request: wire.CreateChat) -> None:
             param="response_format",
             code="unsupported_value",
         )
+    for param in ("audio", "moderation", "web_search_options"):
+        if getattr(request, param) is not None:
+            raise InvalidRequest(
+                f"'{param}' is not supported by this server; leave it out.", param=param, code="unsupported_value"
+            )
     for param, choice in (("tool_choice", request.tool_choice), ("function_call", request.function_call)):
         if choice not in (None, "none", "auto"):
             raise InvalidRequest(
@@ -208,7 +219,7 @@ async def _stream(asked: Asked, parts: Parts) -> StreamingResponse:
     return await generate.stream_events(_chunks(asked, parts), parts.drain)
 
 
-def _chunks(asked: Asked, parts: Parts) -> Iterator[wire.Chunk]:
+def _chunks(asked: Asked, parts: Parts) -> Iterator[AnyChunk]:
     produced = 0
     with parts.pool.slots:
         engine = generate.engine_of(parts, asked.target)
@@ -217,18 +228,17 @@ def _chunks(asked: Asked, parts: Parts) -> Iterator[wire.Chunk]:
             writing = generate.written(engine, generation, asked.target.template, asked.stops, gap=asked.gap)
             with closing(writing):
                 for piece in _after_calls(asked, index, writing):
-                    if isinstance(piece, wire.Chunk):
+                    if not isinstance(piece, Piece):
                         yield piece
                         continue
                     produced += piece.token is not None
                     yield from _piece_chunks(asked, index, piece)
-    options = asked.request.stream_options
-    if options is not None and options.include_usage:
+    if asked.tells_usage:
         last = _chunk(asked, 0, wire.Delta())
         yield last.model_copy(update={"choices": [], "usage": generate.usage(asked.prompt, produced)})
 
 
-def _piece_chunks(asked: Asked, index: int, piece: Piece) -> Iterator[wire.Chunk]:
+def _piece_chunks(asked: Asked, index: int, piece: Piece) -> Iterator[AnyChunk]:
     logprobs = _logprobs(asked, (piece,)) if piece.score is not None else None
     if piece.text or logprobs is not None:
         yield _chunk(asked, index, wire.Delta(content=piece.text), logprobs=logprobs)
@@ -236,7 +246,7 @@ def _piece_chunks(asked: Asked, index: int, piece: Piece) -> Iterator[wire.Chunk
         yield _chunk(asked, index, wire.Delta(), finish=piece.finish)
 
 
-def _after_calls(asked: Asked, index: int, writing: Iterator[Piece]) -> Iterator[Piece | wire.Chunk]:
+def _after_calls(asked: Asked, index: int, writing: Iterator[Piece]) -> Iterator[Piece | AnyChunk]:
     """Where tools are offered, hold the text back until it is known what is said and what is called."""
     if not asked.calls_tools:
         yield from writing
@@ -264,8 +274,9 @@ def _chunk(
     *,
     logprobs: wire.Logprobs | None = None,
     finish: Finish | None = None,
-) -> wire.Chunk:
-    return wire.Chunk(
+) -> AnyChunk:
+    kind = wire.Chunk if asked.tells_usage else wire.UncountedChunk
+    return kind(
         id=asked.id,
         created=asked.created,
         model=asked.target.name,

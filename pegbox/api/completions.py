@@ -1,5 +1,6 @@
 """/v1/completions, the older way: a prompt goes in as it is, its continuation comes out."""
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -38,8 +39,21 @@ class Asked:
     request: wire.CreateCompletion
     target: Target
     prompts: tuple[list[int], ...]
-    generations: tuple[Generation, ...]  # n (or best_of) for each prompt
+    generations: tuple[Generation, ...]  # `tries` for each prompt
     stops: tuple[str, ...]
+
+    @property
+    def choices(self) -> int:
+        return self.request.n or 1
+
+    @property
+    def tries(self) -> int:
+        return max(self.request.best_of or 1, self.choices)
+
+    @property
+    def tells_usage(self) -> bool:
+        options = self.request.stream_options
+        return not self.request.stream or (options is not None and bool(options.include_usage))
 
 
 @router.post("/v1/completions", response_model=None)
@@ -72,6 +86,8 @@ def _understand(request: wire.CreateCompletion, project: Scope, parts: Parts) ->
     _refuse_unsupported(request)
     prompts = tuple(_prompts(request.prompt, target.template))
     most = _DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
+    tries = max(request.best_of or 1, request.n or 1)
+    picks = tries > (request.n or 1)  # by their log-probabilities, which are then needed
     generations = tuple(
         Generation(
             prompt=prompt,
@@ -80,10 +96,10 @@ def _understand(request: wire.CreateCompletion, project: Scope, parts: Parts) ->
             adapter=target.adapter,
             memory=project.project_id,
             sampling=generate.sampling(request, target, index),
-            top_logprobs=request.logprobs,
+            top_logprobs=0 if picks and request.logprobs is None else request.logprobs,
         )
         for prompt in prompts
-        for index in range(request.n or 1)
+        for index in range(tries)
     )
     return Asked(
         id=ids.mint("completion"),
@@ -99,14 +115,19 @@ def _understand(request: wire.CreateCompletion, project: Scope, parts: Parts) ->
 def _refuse_unsupported(request: wire.CreateCompletion) -> None:
     if request.suffix:
         raise InvalidRequest("This model can't fill in text before a suffix.", param="suffix", code="unsupported_value")
-    if request.best_of is not None and request.best_of != (request.n or 1):
+    best_of, n = request.best_of or request.n or 1, request.n or 1
+    if best_of < n:
         raise InvalidRequest(
-            "best_of larger than n is not supported; ask for n choices and pick.",
+            f"You requested that the server return more choices than it will generate (best_of {best_of}, n {n}).",
+            param="best_of",
+            code="invalid_value",
+        )
+    if best_of > n and request.stream:
+        raise InvalidRequest(
+            "The best of several answers is known when all are there: best_of can't be streamed.",
             param="best_of",
             code="unsupported_value",
         )
-    if request.echo and request.stream:
-        raise InvalidRequest("echo can't be streamed.", param="echo", code="unsupported_value")
 
 
 def _prompts(prompt: wire.Prompt | None, template: Template) -> Iterator[list[int]]:
@@ -135,16 +156,31 @@ def _checked(tokens: list[int], template: Template) -> list[int]:
 
 
 def _whole(asked: Asked, parts: Parts, gone: threading.Event) -> wire.Completion:
-    choices = []
+    choices: list[wire.Choice] = []
     produced = 0
     with parts.pool.slots:
-        for index, generation in enumerate(asked.generations):
-            answer = generate.answer_whole(parts, asked.target, generation, asked.stops, gone)
-            produced += answer.tokens
+        for start in range(0, len(asked.generations), asked.tries):
+            generation = asked.generations[start]
+            tries = [
+                generate.answer_whole(parts, asked.target, one, asked.stops, gone)
+                for one in asked.generations[start : start + asked.tries]
+            ]
+            produced += sum(answer.tokens for answer in tries)
             echoed = _echoed(asked, parts, generation) if asked.request.echo else []
-            choices.append(_choice(asked, index, generation, answer, echoed))
+            for answer in _best(tries, asked.choices):
+                choices.append(_choice(asked, len(choices), generation, answer, echoed))
     used = generate.usage([token for prompt in asked.prompts for token in prompt], produced)
     return _completion(asked, choices).model_copy(update={"usage": used})
+
+
+def _best(tries: list[Written], n: int) -> list[Written]:
+    """The `n` answers with the highest log-probability a token, the best one first."""
+    return tries if n == len(tries) else sorted(tries, key=_mean_logprob, reverse=True)[:n]
+
+
+def _mean_logprob(answer: Written) -> float:
+    scores = [piece.score.logprob for piece in answer.pieces if piece.score is not None]
+    return sum(scores) / len(scores) if scores else -math.inf
 
 
 def _echoed(asked: Asked, parts: Parts, generation: Generation) -> list[TokenScore | None]:
@@ -192,6 +228,10 @@ def _chunks(asked: Asked, parts: Parts) -> Iterator[wire.Completion]:
         for index, generation in enumerate(asked.generations):
             with closing(generate.written(engine, generation, asked.target.template, asked.stops)) as writing:
                 offset = 0
+                if asked.request.echo:
+                    first = _prompt_choice(asked, parts, index, generation)
+                    offset = sum(map(len, first.logprobs.tokens)) if first.logprobs else 0
+                    yield _completion(asked, [first])
                 for piece in writing:
                     produced += piece.token is not None
                     logprobs = _piece_logprobs(asked, piece, offset)
@@ -201,10 +241,17 @@ def _chunks(asked: Asked, parts: Parts) -> Iterator[wire.Completion]:
                             index=index, text=piece.text, logprobs=logprobs, finish_reason=piece.finish
                         )
                         yield _completion(asked, [choice])
-    options = asked.request.stream_options
-    if options is not None and options.include_usage:
+    if asked.tells_usage:
         used = generate.usage([token for prompt in asked.prompts for token in prompt], produced)
         yield _completion(asked, []).model_copy(update={"usage": used})
+
+
+def _prompt_choice(asked: Asked, parts: Parts, index: int, generation: Generation) -> wire.Choice:
+    """The prompt, said again before the answer."""
+    template = asked.target.template
+    echoed = _echoed(asked, parts, generation)
+    logprobs = _logprobs(template, generation.prompt, echoed) if asked.request.logprobs is not None else None
+    return wire.Choice(index=index, text=template.decode(generation.prompt), logprobs=logprobs, finish_reason=None)
 
 
 def _piece_logprobs(asked: Asked, piece: Piece, offset: int) -> wire.Logprobs | None:
@@ -214,7 +261,8 @@ def _piece_logprobs(asked: Asked, piece: Piece, offset: int) -> wire.Logprobs | 
 
 
 def _completion(asked: Asked, choices: list[wire.Choice]) -> wire.Completion:
-    return wire.Completion(
+    kind = wire.Completion if asked.tells_usage else wire.UncountedCompletion
+    return kind(
         id=asked.id,
         created=asked.created,
         model=asked.target.name,

@@ -1,6 +1,7 @@
 """The one place where an exception becomes an answer, always in the API's own error shape."""
 
 import logging
+from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -9,12 +10,28 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from pegbox.errors import CatalogError, EngineError, InvalidRequest, RenderError, RequestError, StorageFull
 from pegbox.storage.trouble import trouble
 from pegbox.wire.base import ErrorBody, ErrorDetail
 
 log = logging.getLogger(__name__)
+_NOT_HERE = {
+    "/v1/responses": "this server has no Responses API; use /v1/chat/completions (AI SDK: `openai.chat('MODEL')`, "
+    "LangChain: `use_responses_api=False`, Agents SDK: `set_default_openai_api('chat_completions')`)",
+    "/v1/uploads": "this server has no uploads in parts; POST /v1/files takes a file of any allowed size at once",
+    "/v1/edits": "OpenAI removed edits in 2024; use /v1/chat/completions",
+    "/v1/fine_tuning/checkpoints": "the keys of a project share its models; there is nothing to permit",
+    **dict.fromkeys(
+        (
+            "/v1/assistants", "/v1/audio", "/v1/batches", "/v1/containers", "/v1/conversations", "/v1/embeddings",
+            "/v1/evals", "/v1/fine_tuning/alpha", "/v1/images", "/v1/moderations", "/v1/realtime", "/v1/threads",
+            "/v1/vector_stores", "/v1/videos",
+        ),
+        "this server serves files, fine-tuning jobs, models, chat and completions, and not this part of OpenAI's API",
+    ),
+}  # fmt: skip
 # Clients repeat 5xx by themselves; what failed through a fault of ours would only fail again.
 _DONT_RETRY = {"x-should-retry": "false"}
 
@@ -97,15 +114,30 @@ async def _query_error(_: Request, error: Exception) -> JSONResponse:
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    asked = f"{request.method} {request.url.path}"
-    allowed = (error.headers or {}).get("Allow", "-")
-    messages = {
-        404: f"Invalid URL ({asked})",
-        405: f"Not allowed to {request.method} on {request.url.path}; allowed: {allowed}",
-    }
-    plain = InvalidRequest(messages.get(error.status_code, str(error.detail)))
+    headers = dict(error.headers or {})
+    message = str(error.detail)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = _allowed(request)
+        message = f"Not allowed to {request.method} on {request.url.path}; allowed: {headers['Allow']}"
+    elif error.status_code == HTTPStatus.NOT_FOUND:
+        message = f"Invalid URL ({request.method} {request.url.path}){_instead(request.url.path)}"
+    plain = InvalidRequest(message)
     plain.status = error.status_code
-    return answer(plain, dict(error.headers or {}))
+    return answer(plain, headers)
+
+
+def _allowed(request: Request) -> str:
+    """All methods of a path, which may have a route for each."""
+    here = (r for r in request.app.routes if r.matches(request.scope)[0] != Match.NONE)
+    return ", ".join(sorted({method for route in here for method in getattr(route, "methods", None) or ()}))
+
+
+def _instead(path: str) -> str:
+    """What OpenAI has at a path and this server has not, told from a slip of the pen."""
+    for beginning, advice in _NOT_HERE.items():
+        if path == beginning or path.startswith(f"{beginning}/"):
+            return f": {advice}"
+    return ""
 
 
 async def _trouble(request: Request, error: Exception) -> JSONResponse:

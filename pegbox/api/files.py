@@ -134,9 +134,21 @@ def _fields(upload: Upload) -> tuple[str, int | None]:
         raise InvalidRequest(
             f"'{purpose[:40]}' is not one of {list(wire.PURPOSES)} - 'purpose'", param="purpose", code="invalid_value"
         )
-    seconds = upload.fields.get("expires_after[seconds]")
-    if seconds is None:
+    anchor, seconds = (upload.fields.get(f"expires_after[{name}]") for name in ("anchor", "seconds"))
+    if anchor not in (None, "created_at"):
+        raise InvalidRequest(
+            f"'{anchor[:40]}' is not one of ['created_at'] - 'expires_after.anchor'",
+            param="expires_after.anchor",
+            code="invalid_value",
+        )
+    if seconds is None and anchor is None:
         return purpose, None
+    if seconds is None:
+        raise InvalidRequest(
+            "Missing required parameter: 'expires_after.seconds'.",
+            param="expires_after.seconds",
+            code="missing_required_parameter",
+        )
     if not seconds.isdigit() or int(seconds) not in _EXPIRES:
         raise InvalidRequest(
             "expires_after[seconds] must be between 3600 and 2592000.", param="expires_after", code="invalid_value"

@@ -165,8 +165,9 @@ def _call(http: Request, caller: Caller) -> Call:
 
 
 def _metadata(http: Request) -> dict[str, str] | Literal["null"]:
-    """The filter in the query: `metadata[key]=value`, any number of times, or the literal `metadata=null`."""
-    if http.query_params.get("metadata") == "null":
+    """The filter in the query: `metadata[key]=value`, any number of times, or the literal `metadata=null`, which
+    clients in JavaScript write as `metadata=`."""
+    if http.query_params.get("metadata") in ("null", ""):
         return "null"
     return {
         name[len("metadata[") : -1]: value

@@ -56,7 +56,7 @@ class Gate:
         return Admitted(key.caller, headers)
 
     async def _key(self, request: Request) -> Key:
-        sent = _sent_key(request)
+        sent = _sent_keys(request)
         if not sent:
             raise Unauthorized(
                 "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'; "
@@ -64,16 +64,17 @@ class Gate:
             )
         if self._keys.is_stale:
             await anyio.to_thread.run_sync(self._keys.reload)
-        key = self._keys.find(sent)
-        if key is not None and key.is_good:
-            return key
+        found = [self._keys.find(one) for one in sent]
+        for key in found:
+            if key is not None and key.is_good:
+                return key
         left = self._failures.take(_address(request))
         if not left.granted:
             raise TooManyRequests(
                 f"Too many wrong API keys came from this address. Please try again in {_span(left.wait)}.",
                 wait=left.wait,
             )
-        raise _not_good(key, sent)
+        raise _not_good(found[0], sent[0])
 
     def _within_rate(self, key: Key) -> tuple[tuple[str, str], ...]:
         if not self._requests.are_limited:
@@ -98,12 +99,12 @@ def needed_access(method: str, path: str) -> Access:
     return Access.READ if method in ("GET", "HEAD", "OPTIONS") else Access.WRITE
 
 
-def _sent_key(request: Request) -> str:
-    """The one place where a key is taken from a request."""
+def _sent_keys(request: Request) -> list[str]:
+    """The one place where a key is taken from a request. Clients set to Azure send `api-key`, and some of them a
+    bearer that means nothing besides (`Bearer undefined`)."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return token.strip()
-    return request.headers.get("api-key") or ""  # Azure's way
+    bearer = token if scheme.lower() == "bearer" else ""
+    return [key for one in (bearer, request.headers.get("api-key", "")) if (key := one.strip())]
 
 
 def _check_project(request: Request, key: Key) -> None:

@@ -27,12 +27,14 @@ _INFO = Gauge("pegbox_info", "1, for the version beside it", ["version"], regist
 _INFO.labels(__version__).set(1)
 
 
+@router.head("/healthz", include_in_schema=False)  # as monitors ask
 @router.get("/healthz")
 async def alive() -> dict[str, str]:
     """The process answers. Whoever restarts servers asks this."""
     return {"status": "ok", "version": __version__}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
 def ready(parts: ServerParts) -> JSONResponse:
     """It can do its work. Whoever sends it requests asks this; 503 says why it should get none."""

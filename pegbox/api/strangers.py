@@ -54,7 +54,10 @@ class Neighbours:
         except ValueError:
             own = False
         if not own:
-            raise _refused(f"A web page of {origin[:100]} asks this. Name its host in PEGBOX_ALLOWED_HOSTS if it may.")
+            raise _refused(
+                f"A web page of {origin[:100]} asks this, and pages of other sites may not. If this server is reached "
+                "under that name, through a proxy say, list the name in PEGBOX_ALLOWED_HOSTS."
+            )
 
     def _knows(self, name: str) -> bool:
         """Addresses, and names without a dot, are nothing that a stranger can have in the DNS."""

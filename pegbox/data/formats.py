@@ -188,17 +188,20 @@ def _training_conversation(row: dict[str, object]) -> Conversation:
     return conversation
 
 
-def parse_conversation(messages: object, tools: object = None, functions: object = None) -> Conversation:
-    """The messages and tools of a chat row or a chat request. Raises FormatError."""
+def parse_conversation(
+    messages: object, tools: object = None, functions: object = None, *, history: bool = False
+) -> Conversation:
+    """The messages and tools of a chat row or, as `history`, of a chat request: there the assistant may have said
+    nothing, as an answer cut short does. Raises FormatError."""
     if not isinstance(messages, list) or not messages:
         raise FormatError("messages", "must be a list with at least one message")
     if len(messages) > MAX_MESSAGES:
         raise FormatError("messages", f"holds {len(messages):,} messages, more than {MAX_MESSAGES:,}; split it")
-    parsed = tuple(_message(f"messages[{i}]", value) for i, value in enumerate(messages))
+    parsed = tuple(_message(f"messages[{i}]", value, history=history) for i, value in enumerate(messages))
     return Conversation(parsed, _tools(tools, functions))
 
 
-def _message(where: str, value: object) -> Message:
+def _message(where: str, value: object, *, history: bool = False) -> Message:
     if not isinstance(value, dict):
         raise FormatError(where, f"is a {_kind(value)}, not an object with role and content")
     for key in value:
@@ -215,7 +218,7 @@ def _message(where: str, value: object) -> Message:
     refusal = _text(f"{where}.refusal", value.get("refusal"))
     if role == "assistant" and content is None:
         content = refusal
-    if role == "assistant" and not content and not calls:
+    if role == "assistant" and not calls and (content is None if history else not content):
         raise FormatError(f"{where}.content", "an assistant message needs content or a tool call")
     if content is None and role != "assistant":
         raise FormatError(f"{where}.content", "is missing; only an assistant message with a tool call may omit it")

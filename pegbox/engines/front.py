@@ -24,7 +24,7 @@ def chat_request(
 
     Raises FormatError, and RenderError where the template refuses the messages.
     """
-    conversation = parse_conversation(messages, tools, functions)
+    conversation = parse_conversation(messages, tools, functions, history=True)
     if without_tools:
         conversation = Conversation(conversation.messages)
     return conversation, prompt(conversation, template)

@@ -10,7 +10,7 @@ from pegbox.data.check import Looked, headlines
 from pegbox.data.quality.codes import Severity
 from pegbox.data.report import Estimate
 from pegbox.data.survey import NAMED_PROBLEMS, Survey
-from pegbox.data.views.words import in_file
+from pegbox.data.views.words import duration, in_file
 from pegbox.jobs.bases import Base
 from pegbox.jobs.layout import HOLDOUT_KEY
 from pegbox.jobs.records import Tuning
@@ -28,7 +28,7 @@ def announcements(
     return [
         *_rows(training),
         *(_rows(looked.validation) if looked.validation else []),
-        *_findings(looked),
+        *_findings(tuning, looked),
         *_holdout(training, held),
         *_early_stop(tuning, recipe),
         *_weights(recipe, base.model),
@@ -98,13 +98,14 @@ def _weights(recipe: Recipe, model: BaseModel) -> list[Event]:
     return [Event("weights", text, data={"weights": "all", "parameters": model.parameters})]
 
 
-def _findings(looked: Looked) -> list[Event]:
+def _findings(tuning: Tuning, looked: Looked) -> list[Event]:
     """The gravest findings, a line each, and how many more there are. Bad and cut rows have events of their own."""
     told = []
     shown = headlines(looked)
     for finding in (one for one in shown if one.code not in reading.CODES):
         level: Literal["info", "warn", "error"] = "error" if finding.severity == Severity.ERROR else "warn"
-        lines = f" Lines {', '.join(map(str, finding.lines[:10]))}." if finding.lines else ""
+        named = ", ".join(map(str, finding.lines[:10]))
+        lines = f" Line{'' if len(finding.lines) == 1 else 's'} {named}." if named else ""
         data: dict[str, object] = {
             "code": finding.code, "kind": finding.kind, "severity": str(finding.severity), "file": finding.file,
             "count": finding.count, "share": finding.share, "lines": list(finding.lines[:NAMED_PROBLEMS]),
@@ -113,7 +114,9 @@ def _findings(looked: Looked) -> list[Event]:
         text = f"{finding.code}{in_file(finding)}: {finding.text}{lines} {finding.fix}"
         told.append(Event(key, text, level=level, data=data))
     more = len(looked.findings) - len(shown)
-    text = f"Data report: {len(shown)} things to mend, {more} to know; the whole is at /v1/files/FILE/report"
+    file = tuning.request.training_file
+    things = f"{len(shown)} thing{'' if len(shown) == 1 else 's'}"
+    text = f"Data report: {things} worth mending, {more} to know; the whole is at /v1/files/{file}/report"
     not_run: dict[str, object] = {"not_run": dict(looked.not_run)}
     return [*told, Event("report", text, data=not_run)]
 
@@ -127,8 +130,8 @@ def _plan(recipe: Recipe, training: Survey, base: Base, expected: Estimate, shar
         f"Plan: {recipe.n_epochs} epochs ({recipe.reasons['n_epochs']}), batch size {recipe.batch_size} "
         f"({recipe.reasons['batch_size']}), learning rate {recipe.learning_rate:g} "
         f"({recipe.reasons['learning_rate']}, times {recipe.learning_rate_multiplier:g}), "
-        f"{beta}about {tokens:,} tokens{cost}; about {expected.seconds / 60:.0f} minutes "
-        f"({expected.seconds_low / 60:.0f} to {expected.seconds_high / 60:.0f}). {expected.basis}"
+        f"{beta}about {tokens:,} tokens{cost}; about {duration(expected.seconds)} "
+        f"({duration(expected.seconds_low)} to {duration(expected.seconds_high)}). {expected.basis}"
     )
     data: dict[str, object] = {
         "n_epochs": recipe.n_epochs, "batch_size": recipe.batch_size, "learning_rate": recipe.learning_rate,

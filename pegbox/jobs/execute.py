@@ -9,7 +9,6 @@ from typing import Literal
 
 from sqlalchemy import update
 
-from pegbox import ids
 from pegbox.data.estimate import Timing, save_timing
 from pegbox.engines.pool import EnginePool
 from pegbox.errors import JobFailure, LostRace, Setback
@@ -18,7 +17,7 @@ from pegbox.jobs import records, room
 from pegbox.jobs.best import choose
 from pegbox.jobs.follow import Follower
 from pegbox.jobs.foresee import TIMINGS
-from pegbox.jobs.made import bring_in, key_of, publish
+from pegbox.jobs.made import bring_in, key_of, name_of, publish
 from pegbox.jobs.receipt import failure_of, issue, receipt_events
 from pegbox.jobs.records import Tuning
 from pegbox.jobs.submit import Desk
@@ -263,7 +262,7 @@ def _publish(
     """Name the model and end the job, in one transaction: the model answers as soon as the job says so."""
     recipe = run.recipe()
     curve = run.curve()
-    name = ids.tuned_name(recipe.base, settings.organization, tuning.request.suffix)
+    name = name_of(tuning, recipe, settings)
     with ExitStack() as held:
         held.enter_context(desk.files.naming())
         results = desk.files.put(step_metrics_csv(curve), filename="step_metrics.csv", purpose=RESULTS_PURPOSE)

@@ -12,7 +12,7 @@ from pegbox import ids
 from pegbox import metrics as counters
 from pegbox.jobs import records
 from pegbox.jobs.best import best
-from pegbox.jobs.made import WHOLE_KEPT, bring_in, publish
+from pegbox.jobs.made import WHOLE_KEPT, bring_in, name_of, publish
 from pegbox.jobs.records import Checkpoint, Tuning
 from pegbox.jobs.submit import Desk
 from pegbox.queue import store
@@ -121,9 +121,7 @@ class Follower:
         if note.step in self._missed:
             store.tell(tx, self._tuning.id, Event(note.key, f"The checkpoint of step {note.step} was not kept"))
             return
-        name = ids.tuned_name(
-            self._recipe.base, self._settings.organization, self._tuning.request.suffix, step=note.step
-        )
+        name = name_of(self._tuning, self._recipe, self._settings, step=note.step)
         publish(self._desk, tx, self._tuning.scope, self._recipe, name=name, step=note.step)
         values = {
             "id": ids.mint("checkpoint"), "job_id": self._tuning.id, "created_at": int(time.time()),

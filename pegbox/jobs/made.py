@@ -4,8 +4,11 @@ import json
 
 from sqlalchemy import Connection
 
+from pegbox import ids
 from pegbox.adapters import FILES, Adapter
+from pegbox.jobs.records import Tuning
 from pegbox.jobs.submit import Desk
+from pegbox.settings import Settings
 from pegbox.storage.scope import Scope
 from pegbox.train.recipe import Recipe
 from pegbox.train.rundir import MANIFEST, WHOLE_FILES, RunDir
@@ -16,6 +19,16 @@ WHOLE_KEPT = 1  # newest checkpoints of a job that trains all weights; the best 
 def key_of(job_id: str, step: int) -> str:
     """Of the bytes that a job made at a step, in the store."""
     return f"adapters/{job_id}/step-{step:06d}"
+
+
+def name_of(tuning: Tuning, recipe: Recipe, settings: Settings, *, step: int | None = None) -> str:
+    """A fresh name for what a job made, or for a checkpoint of it. Some programs look for the name that OpenAI would
+    have given (`ft:gpt-4o-mini:…`): those the operator can have."""
+    base = recipe.base
+    if settings.tuned_names == "asked":
+        asked = tuning.request.model
+        base = asked.split(":")[1] if asked.startswith("ft:") else asked
+    return ids.tuned_name(base, settings.organization, tuning.request.suffix, step=step)
 
 
 def bring_in(desk: Desk, run: RunDir, recipe: Recipe, step: int) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pegbox.wire.base import Request, Response, is_absent
+from pegbox.wire.base import JSONObject, Request, Response, is_absent
 
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -59,7 +59,14 @@ class ChatOptions(Request):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
+    prompt_cache_options: JSONObject | None = None
+    prediction: JSONObject | None = None  # what the answer will be like: nothing but a hint that makes it faster
     modalities: list[Literal["text"]] | None = None
+
+    # What would need another kind of model or of service: null is accepted, anything else refused in words.
+    audio: object = None
+    moderation: object = None
+    web_search_options: object = None
 
 
 class CreateChat(ChatOptions):
@@ -155,11 +162,16 @@ class ChunkChoice(Response):
     finish_reason: Literal["stop", "length", "tool_calls", "function_call"] | None = None
 
 
-class Chunk(Response):
+class UncountedChunk(Response):
     id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     created: int
     model: str
     choices: list[ChunkChoice]
     system_fingerprint: str
-    usage: Usage | None = Field(default=None, exclude_if=is_absent)
+
+
+class Chunk(UncountedChunk):
+    """Of a stream that ends with its usage: there the others say that they have none."""
+
+    usage: Usage | None = None

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pegbox.wire.base import Request, Response, is_absent
+from pegbox.wire.base import Request, Response
 from pegbox.wire.chat import Bias, Choices, Fraction, Penalty, Stop, StreamOptions, Temperature, Usage
 
 Prompt = str | list[str] | list[int] | list[list[int]]
@@ -68,5 +68,11 @@ class Completion(Response):
     created: int
     model: str
     choices: list[Choice]
-    usage: Usage | None = Field(default=None, exclude_if=is_absent)
+    usage: Usage | None = None  # null in a stream's chunks before the last
     system_fingerprint: str
+
+
+class UncountedCompletion(Completion):
+    """A chunk of a stream that tells no usage at all."""
+
+    usage: None = Field(default=None, exclude=True)

@@ -354,7 +354,8 @@ COMPLETION_ERRORS = [
     ({"logprobs": 6}, 400, "logprobs", VALUE, "less than or equal to 5"),
     ({"logprobs": True}, 400, "logprobs", VALUE, "valid integer"),
     ({"suffix": "end"}, 400, "suffix", "unsupported_value", "suffix"),
-    ({"best_of": 3}, 400, "best_of", "unsupported_value", "best_of"),
+    ({"best_of": 1, "n": 2}, 400, "best_of", VALUE, "more choices than it will generate"),
+    ({"best_of": 3, "stream": True}, 400, "best_of", "unsupported_value", "streamed"),
     ({"messages": HELLO}, 400, "messages", "unknown_parameter", "Unknown parameter: 'messages'"),
 ]
 
