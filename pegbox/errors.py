@@ -24,6 +24,7 @@ PegboxError
 │                             TableError, a table that can't be read; data/mending/changes.py OutputError)
 ├── RenderError               a conversation that the model's chat template refuses
 ├── EngineError               the engine process died or refused a request
+│   └── FormError             an answer can't be kept to the form that was asked for
 ├── EgressError               a request to an address that a user named
 │   ├── EgressRefused         the rules forbid it, and what to write instead
 │   └── EgressFailed          nobody answered in time
@@ -164,6 +165,10 @@ class RenderError(PegboxError):
 
 
 class EngineError(PegboxError):
+    pass
+
+
+class FormError(EngineError):
     pass
 
 

@@ -1,5 +1,6 @@
 """The main path on the real model: SmolLM2 learns from a few tickets, and what was trained is what answers."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,17 @@ def test_a_few_tickets_on_smollm2(smollm2_models: Path, new_server: ServerMaker,
         max_tokens=12,
     )
     assert plain.choices[0].message.content == "The capital of France is Paris."
+
+    # --- kept to a form, it says the same ------------------------------------------------------------------
+    schema = {
+        "type": "object", "properties": {"capital": {"type": "string"}, "of": {"const": "France"}},
+        "required": ["capital", "of"], "additionalProperties": False,
+    }  # fmt: skip
+    formed = client.chat.completions.create(
+        model=SMOLLM2,
+        messages=[{"role": "user", "content": "Answer in JSON: what is the capital of France?"}],
+        temperature=0,
+        max_tokens=40,
+        response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}},
+    )
+    assert json.loads(formed.choices[0].message.content) == {"capital": "Paris", "of": "France"}

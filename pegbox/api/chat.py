@@ -13,7 +13,7 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.responses import JSONResponse
 
 from pegbox import ids
-from pegbox.api import generate
+from pegbox.api import forms, generate
 from pegbox.api.deps import Parts, Project, ServerParts, body
 from pegbox.api.generate import Target, Written
 from pegbox.api.router import new_router
@@ -43,6 +43,7 @@ class Asked:
     generations: tuple[Generation, ...]  # one a choice
     stops: tuple[str, ...]
     calls_tools: bool  # the answer may hold calls: read them out of the text
+    is_named: bool  # the one function that it is to call was named
 
     @property
     def gap(self) -> str:
@@ -88,15 +89,17 @@ def _understand(request: wire.CreateChat, project: Scope, parts: Parts) -> Asked
     target = generate.find_target(parts, project, request.model)
     generate.check_format(target, "chat")
     _refuse_unsupported(request)
+    choice = forms.choice(request)
     try:
         conversation, tokens = chat_request(
-            request.messages, request.tools, request.functions, target.template,
-            without_tools=request.tool_choice == "none" or request.function_call == "none",
+            request.messages, forms.offered(request.tools, choice), request.functions, target.template,
+            without_tools=choice.mode == "none",
         )  # fmt: skip
     except FormatError as error:
         raise InvalidRequest(
             f"Invalid value for '{error.where}': {error.problem}.", param=error.where, code="invalid_value"
         ) from None
+    grammar = forms.grammar_of(request, choice, conversation.tools, target.template.around_answer[0])
     most = request.max_completion_tokens or request.max_tokens
     top = (request.top_logprobs or 0) if request.logprobs else None
     generations = tuple(
@@ -108,6 +111,7 @@ def _understand(request: wire.CreateChat, project: Scope, parts: Parts) -> Asked
             memory=project.project_id,
             sampling=generate.sampling(request, target, index),
             top_logprobs=top,
+            grammar=grammar,
         )
         for index in range(request.n or 1)
     )
@@ -120,30 +124,16 @@ def _understand(request: wire.CreateChat, project: Scope, parts: Parts) -> Asked
         generations=generations,
         stops=generate.stop_sequences(request),
         calls_tools=bool(conversation.tools),
+        is_named=choice.is_named,
     )
 
 
 def _refuse_unsupported(request: wire.CreateChat) -> None:
     """What would change the answer and can't be honoured is refused, not ignored."""
-    kind = (request.response_format or {}).get("type", "text")
-    if kind != "text":
-        raise InvalidRequest(
-            f"response_format '{kind}' is not supported by this server: output can't be forced into a schema. "
-            "Leave it out; a model tuned on JSON answers writes JSON.",
-            param="response_format",
-            code="unsupported_value",
-        )
     for param in ("audio", "moderation", "web_search_options"):
         if getattr(request, param) is not None:
             raise InvalidRequest(
                 f"'{param}' is not supported by this server; leave it out.", param=param, code="unsupported_value"
-            )
-    for param, choice in (("tool_choice", request.tool_choice), ("function_call", request.function_call)):
-        if choice not in (None, "none", "auto"):
-            raise InvalidRequest(
-                f"A model can't be forced to call a function here; use '{param}': 'auto' or 'none'.",
-                param=param,
-                code="unsupported_value",
             )
 
 
@@ -179,7 +169,7 @@ def _choice(asked: Asked, index: int, answer: Written) -> wire.Choice:
 
 
 def _finish(asked: Asked, finish: Literal["stop", "length"], calls: tuple[ToolCall, ...]) -> Finish:
-    if not calls or finish == "length":
+    if not calls or finish == "length" or asked.is_named:  # a call that was asked for by name ends as text does
         return finish
     return "function_call" if asked.old_functions else "tool_calls"
 

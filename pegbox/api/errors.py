@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from pegbox.errors import CatalogError, EngineError, InvalidRequest, RenderError, RequestError, StorageFull
+from pegbox.errors import CatalogError, EngineError, FormError, InvalidRequest, RenderError, RequestError, StorageFull
 from pegbox.storage.trouble import trouble
 from pegbox.wire.base import ErrorBody, ErrorDetail
 
@@ -40,6 +40,14 @@ def body_of(error: RequestError) -> ErrorBody:
     return ErrorBody(error=ErrorDetail(message=error.message, type=error.type, param=error.param, code=error.code))
 
 
+def as_request_error(error: RequestError | EngineError) -> RequestError:
+    """What is said of an engine's error. A form that can't be kept to is the request's."""
+    if isinstance(error, FormError):
+        text = f"The answer can't be kept to the form that was asked for: {error}. A simpler schema may do."
+        return InvalidRequest(text, param="response_format", code="invalid_value")
+    return error if isinstance(error, RequestError) else RequestError(str(error), code="server_error")
+
+
 def answer(error: RequestError, headers: dict[str, str] | None = None) -> JSONResponse:
     return JSONResponse(
         body_of(error).model_dump(), status_code=error.status, headers={**error.headers, **(headers or {})}
@@ -49,6 +57,7 @@ def answer(error: RequestError, headers: dict[str, str] | None = None) -> JSONRe
 def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(RenderError, _render_error)
+    app.add_exception_handler(FormError, _form_error)
     app.add_exception_handler(EngineError, _server_error)
     app.add_exception_handler(CatalogError, _server_error)
     app.add_exception_handler(RequestValidationError, _query_error)
@@ -97,6 +106,11 @@ async def _request_error(_: Request, error: Exception) -> JSONResponse:
 
 async def _render_error(_: Request, error: Exception) -> JSONResponse:
     return answer(InvalidRequest(str(error), param="messages", code="invalid_value"))
+
+
+async def _form_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, FormError)
+    return answer(as_request_error(error))
 
 
 async def _server_error(_: Request, error: Exception) -> JSONResponse:

@@ -21,7 +21,7 @@ from pegbox import __version__, metrics
 from pegbox.adapters import Adapter
 from pegbox.api.deps import Parts
 from pegbox.api.drain import Drain
-from pegbox.api.errors import body_of
+from pegbox.api.errors import as_request_error, body_of
 from pegbox.data.template import Template
 from pegbox.engines.base import AdapterRef, Engine, Generation, Sampling
 from pegbox.engines.front import serving_template
@@ -292,8 +292,7 @@ async def _events(first: BaseModel | None, chunks: Iterator[BaseModel], drain: D
             chunk = await anyio.to_thread.run_sync(next, chunks, None, limiter=_threads())
         yield "data: [DONE]\n\n"
     except (EngineError, RequestError) as error:
-        broken = error if isinstance(error, RequestError) else RequestError(str(error), code="server_error")
-        yield f"data: {json.dumps(body_of(broken).model_dump())}\n\n"
+        yield f"data: {json.dumps(body_of(as_request_error(error)).model_dump())}\n\n"
     finally:
         chunks.close()  # type: ignore[attr-defined] # the client may be gone: stop generating
 

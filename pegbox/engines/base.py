@@ -40,6 +40,7 @@ class Generation:
     memory: str = ""  # only what was remembered under the same word may be gone on from
     sampling: Sampling = Sampling()
     top_logprobs: int | None = None  # None: no log-probabilities; n: also those of the n likeliest
+    grammar: str | None = None  # what the whole answer is kept to, see data/grammar.py
 
 
 @dataclass(frozen=True, slots=True)

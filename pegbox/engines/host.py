@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from pegbox.engines.base import FAILURES, AdapterRef, Generation, Sampling
+from pegbox.errors import FormError
 
 if TYPE_CHECKING:  # torch is imported when the pipe stands
     from pegbox.engines.together import Together
@@ -40,7 +41,7 @@ def serve(engine: "TorchEngine", inbox: "queue.Queue[Message | None]", out: Text
             pass
         for key, told in open_ones.step():
             if isinstance(told, Exception):
-                _send(out, {"id": key, "error": str(told)})
+                _send(out, {"id": key, "error": str(told), "of_form": isinstance(told, FormError)})
             else:
                 _send(out, {"id": key, "delta": asdict(told)})
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pegbox import programs
 from pegbox.engines.base import AdapterRef, Delta, Generation, TokenScore
-from pegbox.errors import EngineError
+from pegbox.errors import EngineError, FormError
 
 log = logging.getLogger(__name__)
 _START_SECONDS = 300
@@ -113,7 +113,8 @@ class HostedEngine:
         except queue.Empty:
             raise EngineError(f"the engine did not answer within {timeout:.0f} s") from None
         if "error" in reply:
-            raise EngineError(str(reply["error"]))
+            kind = FormError if reply.get("of_form") else EngineError
+            raise kind(str(reply["error"]))
         return reply
 
     def _receive(self) -> None:

@@ -14,6 +14,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from pegbox.engines.base import FAILURES, AdapterRef, Delta, Generation
+from pegbox.engines.guide import Guide, Guides
 from pegbox.errors import EngineError
 
 _REMEMBERED_BYTES = 256 * 2**20  # of keys and values of former prompts
@@ -30,6 +31,7 @@ class Open:
 
     generation: Generation
     random: torch.Generator
+    guide: Guide | None = None
     produced: list[int] = field(default_factory=list)
 
     @property
@@ -91,10 +93,16 @@ class Together:
     """The open generations of one engine."""
 
     def __init__(
-        self, model: PreTrainedModel, prompts: Prompts, use: Callable[[AdapterRef | None], None], draw: NextToken
+        self,
+        model: PreTrainedModel,
+        prompts: Prompts,
+        guides: Guides,
+        use: Callable[[AdapterRef | None], None],
+        draw: NextToken,
     ) -> None:
         self._model = model
         self._prompts = prompts
+        self._guides = guides
         self._use = use  # puts an adapter in force
         self._draw = draw  # from logits (V,) to a token
         self._fresh: dict[str, Open] = {}  # not begun
@@ -147,16 +155,22 @@ class Together:
                 yield key, error
             return
         for row, (key, opened) in zip(logits, list(cohort.rows.items()), strict=True):
-            delta = self._draw(opened, row)
-            if delta.finish:
+            told: Delta | Exception
+            try:
+                told = self._draw(opened, row)
+            except FAILURES as error:
+                told = error
+            if isinstance(told, Exception) or told.finish:
                 cohort.drop(key)
-            yield key, delta
+            yield key, told
 
     def _begin(self, key: str, opened: Open) -> Delta:
         """Compute the prompt, and the first token."""
         wanted = opened.generation
         if wanted.max_tokens < 1:
             return Delta(None, None, "length")
+        if wanted.grammar is not None:
+            opened.guide = self._guides.make(wanted.grammar, wanted.stop_ids)
         self._use(wanted.adapter)
         name = wanted.adapter.name if wanted.adapter else None
         cache, logits = self._prefill((wanted.memory, name), wanted.prompt)

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from pegbox.catalog.config import check_adapter, check_config
 from pegbox.engines.base import AdapterRef, Delta, Generation, Sampling, TokenScore
+from pegbox.engines.guide import Guides
 from pegbox.engines.together import Open, Prompts, Together
 from pegbox.errors import EngineError
 
@@ -26,6 +27,7 @@ class TorchEngine:
         ).eval()
         self._peft: PeftModel | None = None  # wraps the base from the first adapter on
         self._prompts = Prompts()
+        self._guides = Guides(folder, self._base.config.get_text_config().vocab_size)
         self._loaded: OrderedDict[str, str] = OrderedDict()  # adapter → PEFT's name for it, oldest use first
         self._capacity = loaded_adapters
         self._serial = 0
@@ -33,7 +35,7 @@ class TorchEngine:
 
     def together(self) -> Together:
         """For many generations at a time."""
-        return Together(self._base, self._prompts, self._use, _draw)
+        return Together(self._base, self._prompts, self._guides, self._use, _draw)
 
     def stream(self, generation: Generation) -> Iterator[Delta]:
         alone = self.together()
@@ -105,10 +107,13 @@ class TorchEngine:
 def _draw(opened: Open, logits: torch.Tensor) -> Delta:
     """The next token out of logits (V,), or the end."""
     wanted = opened.generation
-    token = _sample(logits, wanted.sampling, opened.produced, opened.random)
+    allowed = opened.guide.mask(logits) if opened.guide else logits
+    token = _sample(allowed, wanted.sampling, opened.produced, opened.random)
     if token in wanted.stop_ids:
         return Delta(None, None, "stop")
     opened.produced.append(token)
+    if opened.guide:
+        opened.guide.follow(token)
     return Delta(token, _score(logits, token, wanted.top_logprobs))
 
 

@@ -312,15 +312,8 @@ CHAT_ERRORS = [
     ({"stream": "yes"}, 400, "stream", VALUE, "valid boolean"),
     ({"top_k": 5}, 400, "top_k", "unknown_parameter", "Unknown parameter: 'top_k'"),
     ({"stream_options": {"a": 1}}, 400, "stream_options.a", "unknown_parameter", "Unknown parameter"),
-    ({"response_format": {"type": "json_object"}}, 400, "response_format", "unsupported_value", "json_object"),
-    (
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}},
-        400, "response_format", "unsupported_value", "json_schema",
-    ),
     ({"tools": [{"type": "function"}]}, 400, "tools[0]", VALUE, "name"),
     ({"tools": {}}, 400, "tools", VALUE, "valid list"),
-    ({"tool_choice": "required"}, 400, "tool_choice", "unsupported_value", "can't be forced"),
-    ({"function_call": {"name": "f"}}, 400, "function_call", "unsupported_value", "can't be forced"),
     ({"modalities": ["audio"]}, 400, "modalities[0]", VALUE, "'text'"),
 ]  # fmt: skip
 
