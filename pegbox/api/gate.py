@@ -64,17 +64,16 @@ class Gate:
             )
         if self._keys.is_stale:
             await anyio.to_thread.run_sync(self._keys.reload)
-        found = [self._keys.find(one) for one in sent]
-        for key in found:
-            if key is not None and key.is_good:
-                return key
+        key = next((found for one in sent if (found := self._keys.find(one))), None)  # the first that we know
+        if key is not None and key.is_good:
+            return key
         left = self._failures.take(_address(request))
         if not left.granted:
             raise TooManyRequests(
                 f"Too many wrong API keys came from this address. Please try again in {_span(left.wait)}.",
                 wait=left.wait,
             )
-        raise _not_good(found[0], sent[0])
+        raise _not_good(key, sent[0])
 
     def _within_rate(self, key: Key) -> tuple[tuple[str, str], ...]:
         if not self._requests.are_limited:
