@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     allowed_hosts: str | None = Field(
         None, description="names of this server that browsers may use, with commas between"
     )
+    allowed_origins: str | None = Field(
+        None, description="sites whose pages may use this server, as https://ui.example, with commas between"
+    )
     requests_per_minute: int = Field(0, ge=0, description="requests that each API key may send; 0 = no limit")
     wrong_keys_per_minute: int = Field(120, ge=0, description="wrong keys an address may send; 0 = no limit")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Lifespan
 
 from pegbox import __version__, durable
@@ -27,6 +28,7 @@ from pegbox.api.drain import Drain
 from pegbox.api.event_stream import Feed
 from pegbox.api.gate import Gate
 from pegbox.api.shell import Shell
+from pegbox.api.strangers import Neighbours
 from pegbox.api.watch import Watch
 from pegbox.auth.keys import Keys
 from pegbox.auth.projects import Projects
@@ -106,7 +108,12 @@ def create_app(settings: Settings) -> Server:
         settings, desk, pool, crew.workers, (*crew.workers, deliverer, rounds),
         drain, Feed(db, drain), keys, Projects(db),
     )  # fmt: skip
-    return Server(Watch(Shell(app, Gate(keys, settings), settings)), begin_shutdown, new_key)
+    shell: ASGIApp = Shell(app, Gate(keys, settings), settings)
+    if origins := Neighbours.of(settings).origins:
+        told = ["x-request-id", "openai-processing-ms", "retry-after"]
+        # Outermost, because a browser asks whether it may without a key.
+        shell = CORSMiddleware(shell, tuple(origins), ("*",), ("*",), expose_headers=told)
+    return Server(Watch(shell), begin_shutdown, new_key)
 
 
 def all_routes() -> Iterator[APIRoute]:

@@ -23,14 +23,14 @@ class Neighbours:
 
     names: frozenset[str]
     listed: frozenset[str]  # those that the operator named
+    origins: frozenset[str]  # the sites whose pages may ask
     at_home: bool  # listens on a loopback address only
 
     @classmethod
     def of(cls, settings: Settings) -> "Neighbours":
-        words = (settings.allowed_hosts or "").split(",")
-        listed = frozenset(name.strip().lower() for name in words if name.strip())
+        listed = _words(settings.allowed_hosts)
         at_home = settings.host == "localhost" or _is_loopback(settings.host)
-        return cls(listed | {settings.host.lower()}, listed, at_home)
+        return cls(listed | {settings.host.lower()}, listed, _words(settings.allowed_origins), at_home)
 
     def check(self, method: str, headers: Headers) -> None:
         """Raises Forbidden for a request that changes something and comes from a stranger's page."""
@@ -48,6 +48,8 @@ class Neighbours:
             )
 
     def _check_origin(self, origin: str, host: str) -> None:
+        if origin.lower() in self.origins:
+            return
         try:
             split = urlsplit(origin)
             own = split.netloc.lower() == host.lower() or (split.hostname or "") in self.listed
@@ -55,13 +57,18 @@ class Neighbours:
             own = False
         if not own:
             raise _refused(
-                f"A web page of {origin[:100]} asks this, and pages of other sites may not. If this server is reached "
-                "under that name, through a proxy say, list the name in PEGBOX_ALLOWED_HOSTS."
+                f"A web page of {origin[:100]} asks this, and pages of other sites may not. List that site in "
+                "PEGBOX_ALLOWED_ORIGINS if its pages may use this server; or its name in PEGBOX_ALLOWED_HOSTS if it is "
+                "this server itself, behind a proxy."
             )
 
     def _knows(self, name: str) -> bool:
         """Addresses, and names without a dot, are nothing that a stranger can have in the DNS."""
         return name in self.names or "." not in name or name.endswith(".localhost") or _is_address(name)
+
+
+def _words(listed: str | None) -> frozenset[str]:
+    return frozenset(word.strip().lower().rstrip("/") for word in (listed or "").split(",") if word.strip())
 
 
 def _name(host: str) -> str:

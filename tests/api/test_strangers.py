@@ -2,10 +2,11 @@
 
 import socket
 
+import chromium
 import httpx
 import pytest
 from answers import check_error
-from conftest import KEY, Server, ServerMaker
+from conftest import KEY, SMOLLM2, Server, ServerMaker
 from starlette.datastructures import Headers
 
 from pegbox.api.strangers import Neighbours
@@ -80,6 +81,38 @@ def test_a_name_can_be_allowed(new_server: ServerMaker):
         for headers in ({"host": "tuning.example"}, {"host": "tuning.example", "origin": "https://tuning.example"}, {}):
             assert http.post("/files", headers=headers, **form).status_code == 200
         check_error(http.post("/files", headers={"host": "evil.example"}, **form), 403, code="foreign_origin")
+
+
+ASK = """(async () => {{
+  try {{
+    const answer = await fetch("{url}/chat/completions", {{
+      method: "POST", headers: {{"authorization": "Bearer {key}", "content-type": "application/json"}},
+      body: JSON.stringify({{model: "{model}", max_tokens: 1, messages: [{{role: "user", content: "hi"}}]}}),
+    }})
+    return [answer.status, (await answer.json()).object, answer.headers.get("x-request-id").slice(0, 4)]
+  }} catch (error) {{ return [String(error)] }}
+}})()"""
+
+
+@pytest.mark.skipif(chromium.PROGRAM is None, reason="no Chromium is installed")
+def test_pages_of_a_site_that_is_allowed(server: Server, new_server: ServerMaker):
+    """In a real browser: a page of another site may ask if its site is listed, and reads the answer."""
+    site = f"http://127.0.0.1:{server.port}"
+    open_to_it = new_server(PEGBOX_ALLOWED_ORIGINS=f"https://ui.example, {site}/")
+    script = ASK.format(url=open_to_it.base_url, key=KEY, model=SMOLLM2)
+    with chromium.browser() as tab:
+        tab.open(f"{site}/healthz")
+        assert tab.run(script) == [200, "chat.completion", "req_"]
+        tab.open(f"http://localhost:{server.port}/healthz")
+        assert tab.run(script) == ["TypeError: Failed to fetch"]
+    with open_to_it.http() as http:
+        wrong = http.post("/files", headers={"origin": "https://ui.example", "authorization": "Bearer sk-wrong-987654"})
+        check_error(wrong, 401, code="invalid_api_key", message="Incorrect")
+        assert wrong.headers["access-control-allow-origin"] == "https://ui.example", "it may read why"
+        check_error(http.post("/files", headers={"origin": "https://evil.example"}), 403, code="foreign_origin")
+        assert (
+            "access-control-allow-origin" not in http.get("/models", headers={"origin": "https://evil.example"}).headers
+        )
 
 
 def test_no_websocket_leads_past_the_gate(server: Server):
