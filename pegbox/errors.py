@@ -21,7 +21,8 @@ PegboxError
 │   └── LostRace              another process moved the job first; the caller drops its work
 ├── CatalogError              a base model is unknown or can't be loaded, and why
 ├── DataError                 the data desk can't do what was asked, and why (its leaves: data/tables/encodings.py
-│                             TableError, a table that can't be read; data/mending/changes.py OutputError)
+│                             TableError, a table that can't be read; data/mending/changes.py OutputError;
+│                             data/grammar.py SchemaError)
 ├── RenderError               a conversation that the model's chat template refuses
 ├── EngineError               the engine process died or refused a request
 │   └── FormError             an answer can't be kept to the form that was asked for

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pegbox.data import grammar
-from pegbox.data.grammar import Function, SchemaError
+from pegbox.data.grammar import Function, SchemaError, write_grammar
 from pegbox.errors import InvalidRequest
 from pegbox.wire.base import JSONObject
 from pegbox.wire.chat import CreateChat
@@ -57,7 +56,7 @@ def grammar_of(request: CreateChat, choice: Choice, tools: Sequence[JSONObject],
         return None
     param = "response_format" if schema is not None else "tools"
     try:
-        return grammar.grammar(schema, functions, gap=gap, strict=strict)
+        return write_grammar(schema, functions, gap=gap, strict=strict)
     except SchemaError as error:
         raise _invalid(param, f"Invalid schema: {error}. A simpler one may do.") from None
 

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 from llguidance import LLMatcher
 
+from pegbox.errors import DataError
+
 MOST_BYTES = 256 * 1024  # of a schema
 # Between JSON's parts: nothing, a space, or a line's end and an indent. Without a limit, a model that knows no better
 # can go on with spaces forever.
 _WHITESPACE = r" |\n {0,64}|\n\t{0,16}"
 
 
-class SchemaError(ValueError):
+class SchemaError(DataError):
     """A schema that no grammar can be made of."""
 
 
@@ -28,7 +30,9 @@ class Function:
     parameters: object
 
 
-def grammar(schema: object | None, functions: Sequence[Function] = (), *, gap: str = "", strict: bool = False) -> str:
+def write_grammar(
+    schema: object | None, functions: Sequence[Function] = (), *, gap: str = "", strict: bool = False
+) -> str:
     """An answer that is JSON after `schema`, or a call of one of `functions` as `toolcalls` reads it; after the `gap`
     that the chat template puts before an answer.
 

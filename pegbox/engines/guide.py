@@ -12,6 +12,8 @@ from llguidance import LLMatcher, LLTokenizer
 
 from pegbox.errors import FormError
 
+_BITS = torch.arange(8, dtype=torch.uint8)  # of a byte, lowest first
+
 
 @dataclass(frozen=True, slots=True)
 class Guide:
@@ -24,15 +26,12 @@ class Guide:
         words = torch.frombuffer(bytearray(self.matcher.compute_bitmask()), dtype=torch.uint8)  # (V / 8,)
         if self.matcher.is_error():
             raise FormError(_reason(self.matcher))
-        bits = words[:, None].bitwise_right_shift(_EIGHT).bitwise_and(1)  # (V / 8, 8)
+        bits = words[:, None].bitwise_right_shift(_BITS).bitwise_and(1)  # (V / 8, 8)
         return logits.masked_fill(bits.flatten()[: len(logits)] == 0, -torch.inf)
 
     def follow(self, token: int) -> None:
         """That token was drawn."""
         self.matcher.consume_token(token)
-
-
-_EIGHT = torch.arange(8, dtype=torch.uint8)
 
 
 def _reason(matcher: LLMatcher) -> str:
