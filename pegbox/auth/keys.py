@@ -119,7 +119,10 @@ class Keys:
     def mint(
         self, actor: Caller | None, scope: Scope, name: str, access: Access, *, expires_in: int | None = None
     ) -> tuple[Key, str]:
-        """A fresh key, and its text, which nobody can show again. `expires_in` is in seconds."""
+        """A fresh key, and its text, which nobody can show again. `expires_in` is in seconds.
+
+        Raises InvalidRequest in a project that is archived.
+        """
         with self._db.write() as tx:
             made, text = _mint(tx, scope, name, access, expires_in)
             audit.note(tx, actor, scope, "api_key.created", made.id, {"name": name, "scopes": [access]})
@@ -127,10 +130,15 @@ class Keys:
         return made, text
 
     def rotate(self, actor: Caller, scope: Scope, key_id: str, overlap: int) -> tuple[Key, str]:
-        """A successor with the same name, scope and lifetime. The old one stays good for `overlap` seconds."""
+        """A successor with the same name, scope and lifetime. The old one stays good for `overlap` seconds.
+
+        Raises InvalidRequest for a key that is revoked, expired or the server's setting.
+        """
         now = int(time.time())
         with self._db.write() as tx:
             old = _changeable(_get(tx, scope, key_id))
+            if old.expires_at is not None and old.expires_at <= now:
+                raise InvalidRequest("This key has expired; create a new one.", code="expired_key")
             lifetime = None if old.expires_at is None else max(1, old.expires_at - old.created_at)
             made, text = _mint(tx, scope, old.name, old.access, lifetime)
             until = now + overlap if old.expires_at is None else min(old.expires_at, now + overlap)
@@ -208,7 +216,10 @@ def _mint(tx: Connection, scope: Scope, name: str, access: Access, expires_in: i
     text = _PREFIX + secrets.token_urlsafe(32)
     values = _values(text, scope, name, access, expires_in)
     tx.execute(insert(api_keys).values({**values, "source": "minted"}))
-    return _get(tx, scope, str(values["id"])), text
+    made = _get(tx, scope, str(values["id"]))
+    if made.archived:
+        raise InvalidRequest("This project is archived: a key to it would open nothing.", code="project_archived")
+    return made, text
 
 
 def _values(key: str, scope: Scope, name: str, access: Access, expires_in: int | None) -> dict[str, object]:

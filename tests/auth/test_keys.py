@@ -123,6 +123,8 @@ def test_rotation_overlaps(db: Database):
     assert keys.get(DEFAULT, new.id).expires_at == new.expires_at, "an overlap never prolongs a life"
     keys.rotate(OPERATOR, DEFAULT, new.id, 0)
     assert not is_good(keys, new_value)
+    with pytest.raises(InvalidRequest, match="expired"):  # and whoever holds it gets no other
+        keys.rotate(OPERATOR, DEFAULT, new.id, 60)
 
 
 def test_the_last_admin_key_stays(db: Database):
