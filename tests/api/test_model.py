@@ -212,7 +212,7 @@ def test_a_server_is_what_its_model_says(tiny_catalog: Path, tmp_path: Path) -> 
         run_state_machine_as_test(
             ServerModel,
             settings=settings(
-                max_examples=15, stateful_step_count=60, deadline=None, derandomize=True,
+                max_examples=8, stateful_step_count=50, deadline=None, derandomize=True,
                 suppress_health_check=list(HealthCheck), phases=[Phase.generate],
             ),
         )  # fmt: skip
